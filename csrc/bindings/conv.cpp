@@ -1,0 +1,130 @@
+#include "bindings/arguments.h"
+#include "bindings/register.h"
+#include "core/kernels.h"
+
+namespace glassgrad::bindings {
+
+namespace {
+
+using Shape = std::vector<py::ssize_t>;
+using Two = std::pair<i64, i64>;
+
+struct Forward {
+    const char* name;
+    void (*f32)(float*, const float*, const float*, const float*, const Conv2dShape&);
+    void (*f64)(double*, const double*, const double*, const double*, const Conv2dShape&);
+};
+constexpr Forward RUNGS[] = {
+    {"naive", conv2d_naive<float>, conv2d_naive<double>},
+    {"im2col", conv2d_im2col<float>, conv2d_im2col<double>},
+    {"production", conv2d<float>, conv2d<double>},
+};
+
+Conv2dShape checked_shape(const char* op, const Shape& x, const Shape& w, Two stride, Two padding, Two dilation,
+                          i64 groups) {
+    const auto nonnegative = [](const Shape& s) {
+        return std::all_of(s.begin(), s.end(), [](auto e) { return e >= 0; });
+    };
+    if (x.size() != 4 || !nonnegative(x)) fail(op, "shape of x", describe(x), "(n, c, h, w)");
+    if (w.size() != 4 || !nonnegative(w)) fail(op, "shape of w", describe(w), "(k, c / groups, kh, kw)");
+    const auto [sh, sw] = pair_of(op, "stride", stride, 1);
+    const auto [ph, pw] = pair_of(op, "padding", padding, 0);
+    const auto [dh, dw] = pair_of(op, "dilation", dilation, 1);
+    pair_of(op, "kernel size", {w[2], w[3]}, 1);
+    if (groups < 1 || x[1] % groups || w[0] % groups)
+        fail(op, "groups", std::to_string(groups),
+             "a divisor of the channels: " + std::to_string(x[1]) + " in, " + std::to_string(w[0]) + " out");
+    if (w[1] != x[1] / groups)
+        fail(op, "shape of w", describe(w),
+             "w.shape[1] = c / groups = " + std::to_string(x[1] / groups) + " for x of shape " + describe(x));
+    const i64 room_h = x[2] + 2 * ph - dh * (w[2] - 1) - 1, room_w = x[3] + 2 * pw - dw * (w[3] - 1) - 1;
+    if (room_h < 0 || room_w < 0)
+        fail(op, "kernel size after dilation", describe(Shape{dh * (w[2] - 1) + 1, dw * (w[3] - 1) + 1}),
+             "at most the padded input " + describe(Shape{x[2] + 2 * ph, x[3] + 2 * pw}));
+    const Conv2dShape s{
+        x[0], x[1], x[2], x[3], w[0], w[2], w[3], sh, sw, ph, pw, dh, dw, groups, room_h / sh + 1, room_w / sw + 1};
+    // The kernels' own products: outputs, taps, and taps * outputs of one image (im2col's matrix).
+    const i64 pixels = checked_product(s.oh, s.ow), taps = checked_product(checked_product(w[1], s.kh), s.kw);
+    checked_product(checked_product(s.n, s.k), checked_product(pixels, 8));
+    checked_product(checked_product(s.k, taps), 8);
+    checked_product(checked_product(taps, pixels), 8);
+    return s;
+}
+
+i64 work(const Conv2dShape& s) { return s.n * s.k * s.oh * s.ow; }
+
+py::object forward(const Forward& rung, const py::array& x, const py::array& w, const OptionalArray& bias, Two stride,
+                   Two padding, Two dilation, i64 groups) {
+    return dispatch({&x, &w, pointer(bias)}, [&]<class T>(T) -> py::object {
+        const Conv2dShape s = checked_shape("conv2d", shape_of(x), shape_of(w), stride, padding, dilation, groups);
+        if (bias) expect_shape("conv2d", "bias", *bias, {s.k});
+        const auto from = contiguous<T>(x), weight = contiguous<T>(w);
+        const OptionalContiguous<T> b(bias);
+        auto y = empty<T>({s.n, s.k, s.oh, s.ow});
+        T* out = y.mutable_data();
+        run(GIL_FREE_ELEMENTS + work(s), [&, a = from.data(), c = weight.data()] {
+            if constexpr (std::is_same_v<T, float>)
+                rung.f32(out, a, c, b.data, s);
+            else
+                rung.f64(out, a, c, b.data, s);
+        });
+        return y;
+    });
+}
+
+py::object backward_input(const py::array& dy, const py::array& w, const Shape& x_shape, Two stride, Two padding,
+                          Two dilation, i64 groups) {
+    return dispatch({&dy, &w}, [&]<class T>(T) -> py::object {
+        const char* op = "conv2d_backward_input";
+        const Conv2dShape s = checked_shape(op, x_shape, shape_of(w), stride, padding, dilation, groups);
+        expect_shape(op, "dy", dy, {s.n, s.k, s.oh, s.ow});
+        const auto gradient = contiguous<T>(dy), weight = contiguous<T>(w);
+        auto dx = empty<T>(x_shape);
+        T* out = dx.mutable_data();
+        run(GIL_FREE_ELEMENTS + work(s),
+            [&, a = gradient.data(), c = weight.data()] { conv2d_backward_input(out, a, c, s); });
+        return dx;
+    });
+}
+
+py::object backward_weight(const py::array& dy, const py::array& x, const Shape& w_shape, Two stride, Two padding,
+                           Two dilation, i64 groups) {
+    return dispatch({&dy, &x}, [&]<class T>(T) -> py::object {
+        const char* op = "conv2d_backward_weight";
+        const Conv2dShape s = checked_shape(op, shape_of(x), w_shape, stride, padding, dilation, groups);
+        expect_shape(op, "dy", dy, {s.n, s.k, s.oh, s.ow});
+        const auto gradient = contiguous<T>(dy), from = contiguous<T>(x);
+        auto dw = empty<T>(w_shape);
+        T* out = dw.mutable_data();
+        run(GIL_FREE_ELEMENTS + work(s),
+            [&, a = gradient.data(), c = from.data()] { conv2d_backward_weight(out, a, c, s); });
+        return dw;
+    });
+}
+
+}  // namespace
+
+void register_conv(py::module_& m) {
+    m.def("conv2d", [](const py::array& x, const py::array& w, const OptionalArray& bias, Two stride, Two padding,
+                       Two dilation, i64 groups) {
+        return forward(RUNGS[std::size(RUNGS) - 1], x, w, bias, stride, padding, dilation, groups);
+    });
+    m.def("conv2d_backward_input", backward_input);
+    m.def("conv2d_backward_weight", backward_weight);
+    m.def("conv_rungs", [] {
+        py::list names;
+        for (const auto& rung : RUNGS) names.append(rung.name);
+        return names;
+    });
+    m.def("conv_rung", [](const std::string& name, const py::array& x, const py::array& w, const OptionalArray& bias,
+                          Two stride, Two padding, Two dilation, i64 groups) {
+        std::string names;
+        for (const auto& rung : RUNGS) {
+            if (name == rung.name) return forward(rung, x, w, bias, stride, padding, dilation, groups);
+            names += (names.empty() ? "" : ", ") + std::string(rung.name);
+        }
+        fail("conv_rung", "name", name, "one of " + names);
+    });
+}
+
+}  // namespace glassgrad::bindings

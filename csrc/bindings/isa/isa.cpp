@@ -1,0 +1,27 @@
+// Which instruction sets this CPU has: asked before a kernel module is loaded, so compiled for the oldest one.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+namespace {
+
+/// Best first.
+std::vector<std::string> supported() {
+    std::vector<std::string> names;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("x86-64-v4")) names.push_back("avx512");
+    if (__builtin_cpu_supports("x86-64-v3")) names.push_back("avx2");
+#endif
+    names.push_back("baseline");
+    return names;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_isa, m, pybind11::mod_gil_not_used()) {
+    m.doc() = "CPU feature detection.";
+    m.def("supported", &supported, "Names of the instruction sets this CPU runs, best first.");
+}

@@ -1,0 +1,120 @@
+#include "bindings/arguments.h"
+#include "bindings/register.h"
+#include "core/kernels.h"
+
+namespace glassgrad::bindings {
+
+namespace {
+
+i64 checked_dim(const char* op, const py::array& a, i64 dim) {
+    if (dim < 0 || dim >= a.ndim())
+        fail(op, "dim", std::to_string(dim) + " for shape " + describe(a), "0 <= dim < " + std::to_string(a.ndim()));
+    return dim;
+}
+
+/// The array with `dim` moved last by exchanging two axes, contiguous: a copy unless dim is last already.
+template <class T>
+py::array_t<T> dim_last(const py::array& a, i64 dim) {
+    if (dim == a.ndim() - 1) return contiguous<T>(a);
+    return contiguous<T>(py::array(a.attr("swapaxes")(dim, a.ndim() - 1)));
+}
+template <class T>
+py::object dim_back(const py::array_t<T>& y, i64 dim) {
+    if (dim == y.ndim() - 1) return y;
+    return contiguous<T>(py::array(y.attr("swapaxes")(dim, y.ndim() - 1)));
+}
+
+template <class Kernel>
+py::object along(const char* op, const py::array& x, i64 dim, Kernel&& kernel) {
+    return dispatch({&x}, [&]<class T>(T) -> py::object {
+        checked_dim(op, x, dim);
+        const auto from = dim_last<T>(x, dim);
+        auto y = empty_like<T>(from);
+        const i64 cols = x.shape(dim), rows = cols ? x.size() / cols : 0;
+        T* out = y.mutable_data();
+        run(x.size(), [&, in = from.data()] { kernel(out, in, rows, cols); });
+        return dim_back(y, dim);
+    });
+}
+template <class Kernel>
+py::object along_backward(const char* op, const py::array& dy, const py::array& y, i64 dim, Kernel&& kernel) {
+    return dispatch({&dy, &y}, [&]<class T>(T) -> py::object {
+        checked_dim(op, y, dim);
+        expect_shape(op, "dy", dy, shape_of(y));
+        const auto gradient = dim_last<T>(dy, dim), result = dim_last<T>(y, dim);
+        auto dx = empty_like<T>(result);
+        const i64 cols = y.shape(dim), rows = cols ? y.size() / cols : 0;
+        T* out = dx.mutable_data();
+        run(y.size(), [&, a = gradient.data(), b = result.data()] { kernel(out, a, b, rows, cols); });
+        return dim_back(dx, dim);
+    });
+}
+
+/// int64 class indices, each in [0, classes) or ignore_index.
+py::array_t<i64> checked_target(const char* op, const py::array& target, i64 rows, i64 classes, i64 ignore_index) {
+    expect_shape(op, "target", target, {rows});
+    auto indices = contiguous<i64>(target);
+    for (i64 i = 0; i < rows; ++i) {
+        const i64 t = indices.data()[i];
+        if (t != ignore_index && (t < 0 || t >= classes))
+            fail(op, "target[" + std::to_string(i) + "]", std::to_string(t),
+                 "0 <= target < " + std::to_string(classes) + ", or ignore_index=" + std::to_string(ignore_index));
+    }
+    return indices;
+}
+
+py::object cross_entropy_forward(const py::array& logits, const py::array& target, i64 ignore_index) {
+    if (!is_native<i64>(target)) return not_implemented();
+    return dispatch({&logits}, [&]<class T>(T) -> py::object {
+        const char* op = "cross_entropy";
+        expect_ndim(op, "logits", logits, 2);
+        const i64 rows = logits.shape(0), cols = logits.shape(1);
+        const auto indices = checked_target(op, target, rows, cols, ignore_index);
+        const auto x = contiguous<T>(logits);
+        auto losses = empty<T>({rows}), lse = empty<T>({rows});
+        T *out = losses.mutable_data(), *out_lse = lse.mutable_data();
+        run(x.size(),
+            [&, in = x.data(), t = indices.data()] { cross_entropy(out, out_lse, in, t, rows, cols, ignore_index); });
+        return py::make_tuple(losses, lse);
+    });
+}
+
+py::object cross_entropy_gradient(const py::array& dlosses, const py::array& logits, const py::array& target,
+                                  const py::array& lse, i64 ignore_index) {
+    if (!is_native<i64>(target)) return not_implemented();
+    return dispatch({&dlosses, &logits, &lse}, [&]<class T>(T) -> py::object {
+        const char* op = "cross_entropy_backward";
+        expect_ndim(op, "logits", logits, 2);
+        const i64 rows = logits.shape(0), cols = logits.shape(1);
+        expect_shape(op, "dlosses", dlosses, {rows});
+        expect_shape(op, "lse", lse, {rows});
+        const auto indices = checked_target(op, target, rows, cols, ignore_index);
+        const auto x = contiguous<T>(logits), dy = contiguous<T>(dlosses), sums = contiguous<T>(lse);
+        auto dx = empty_like<T>(x);
+        T* out = dx.mutable_data();
+        run(x.size(), [&, in = x.data(), a = dy.data(), b = sums.data(), t = indices.data()] {
+            cross_entropy_backward(out, a, in, b, t, rows, cols, ignore_index);
+        });
+        return dx;
+    });
+}
+
+}  // namespace
+
+void register_softmax(py::module_& m) {
+    m.def("softmax",
+          [](const py::array& x, i64 dim) { return along("softmax", x, dim, [](auto... a) { softmax(a...); }); });
+    m.def("log_softmax", [](const py::array& x, i64 dim) {
+        return along("log_softmax", x, dim, [](auto... a) { log_softmax(a...); });
+    });
+    m.def("softmax_backward", [](const py::array& dy, const py::array& y, i64 dim) {
+        return along_backward("softmax_backward", dy, y, dim, [](auto... a) { softmax_backward(a...); });
+    });
+    m.def("log_softmax_backward", [](const py::array& dy, const py::array& y, i64 dim) {
+        return along_backward("log_softmax_backward", dy, y, dim, [](auto... a) { log_softmax_backward(a...); });
+    });
+    m.def("cross_entropy", cross_entropy_forward);
+    m.def("cross_entropy_backward", cross_entropy_gradient);
+}
+
+}  // namespace glassgrad::bindings

@@ -1,0 +1,134 @@
+// Vec<T>: as many T as one register of the instruction set this file is compiled for holds.
+//
+// A thin name over the GCC/Clang vector extension: + - * / and comparisons are the compiler's, and `acc += a * b`
+// becomes one fused multiply-add (-ffp-contract=fast). Only what the extension has no word for is written here.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "core/check.h"
+
+namespace glassgrad {
+
+#if defined(__AVX512F__)
+inline constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX2__)
+inline constexpr int VECTOR_BYTES = 32;
+#else
+inline constexpr int VECTOR_BYTES = 16;  // SSE and NEON
+#endif
+
+template <class T>
+struct VectorTypes;
+template <>
+struct VectorTypes<float> {
+    typedef float V __attribute__((vector_size(VECTOR_BYTES)));
+    typedef std::int32_t Mask __attribute__((vector_size(VECTOR_BYTES)));
+    using Int = std::int32_t;
+};
+template <>
+struct VectorTypes<double> {
+    typedef double V __attribute__((vector_size(VECTOR_BYTES)));
+    typedef std::int64_t Mask __attribute__((vector_size(VECTOR_BYTES)));
+    using Int = std::int64_t;
+};
+
+template <class T>
+using Vec = typename VectorTypes<T>::V;
+/// Lane-wise truth: all bits set or none; also the integer vector of the same width.
+template <class T>
+using Mask = typename VectorTypes<T>::Mask;
+
+/// Lanes of a Vec<T>.
+template <class T>
+inline constexpr int W = VECTOR_BYTES / static_cast<int>(sizeof(T));
+
+template <class T>
+inline Vec<T> broadcast(T x) {
+    return x - Vec<T>{};  // 0 is subtracted, not added: -0.0 - 0.0 stays -0.0
+}
+template <class T>
+inline Vec<T> load(const T* p) {  // any alignment
+    Vec<T> v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+template <class T>
+inline void store(T* p, const Vec<T>& v) {
+    std::memcpy(p, &v, sizeof v);
+}
+/// The first n < W<T> elements of p; the other lanes are `fill`. Reads nothing beyond p[n - 1].
+template <class T>
+inline Vec<T> load_partial(const T* p, int n, T fill = T(0)) {
+    Vec<T> v = broadcast(fill);
+    for (int i = 0; i < n; ++i) v[i] = p[i];
+    return v;
+}
+template <class T>
+inline void store_partial(T* p, const Vec<T>& v, int n) {
+    for (int i = 0; i < n; ++i) p[i] = v[i];
+}
+
+inline Vec<float> select(const Mask<float>& m, const Vec<float>& a, const Vec<float>& b) { return m ? a : b; }
+inline Vec<double> select(const Mask<double>& m, const Vec<double>& a, const Vec<double>& b) { return m ? a : b; }
+template <class T>
+    requires std::is_floating_point_v<T>
+inline T select(bool m, T a, T b) {
+    return m ? a : b;
+}
+
+/// The element type of a scalar or of a Vec.
+template <class V>
+struct ElementOf {
+    using type = std::decay_t<decltype(std::declval<V>()[0])>;
+};
+template <>
+struct ElementOf<float> {
+    using type = float;
+};
+template <>
+struct ElementOf<double> {
+    using type = double;
+};
+template <class V>
+using Element = typename ElementOf<V>::type;
+
+/// The constant x in every lane of a V (or the scalar itself).
+template <class V>
+inline V constant(double x) {
+    if constexpr (std::is_floating_point_v<V>)
+        return static_cast<V>(x);
+    else
+        return broadcast<Element<V>>(static_cast<Element<V>>(x));
+}
+
+/// NaN wins, as in numpy.maximum and torch.maximum.
+template <class V>
+inline V maximum(const V& a, const V& b) {
+    return select((a > b) | (a != a), a, b);
+}
+template <class V>
+inline V minimum(const V& a, const V& b) {
+    return select((a < b) | (a != a), a, b);
+}
+
+/// Sum of the lanes, in a fixed order: halves are folded, so the result does not depend on the compiler.
+template <class T>
+inline T horizontal_sum(const Vec<T>& v) {
+    T lane[W<T>];
+    std::memcpy(lane, &v, sizeof v);
+    for (int half = W<T> / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+    return lane[0];
+}
+template <class T>
+inline T horizontal_max(const Vec<T>& v) {
+    T best = v[0];
+    for (int i = 1; i < W<T>; ++i) best = maximum<T>(best, v[i]);
+    return best;
+}
+
+}  // namespace glassgrad

@@ -1,0 +1,452 @@
+// Convolution, rung 2: implicit matrix product, threaded. This is what conv2d calls.
+//
+// Idea:       never write col. The matrix product packs its right-hand side in panels anyway, so let the packing read
+//             the image: a tile of col, KC taps by TILE output pixels, lives in the second-level cache and is gone.
+// Changed:    the product is made of MR x NR register tiles (8 x 48 floats with AVX-512, 6 x 16 with AVX2): MR * NR
+//             sums stay in registers for KC steps. Threads share out (image, group, tile). A stride-1 input gradient
+//             is a convolution of dy with the flipped kernel and takes the same road. One input channel per group
+//             (depthwise) has no reuse for panels to exploit and is summed tap by tap, a row at a time.
+// Why faster: per step the tile does MR * NR multiply-adds with NR / W loads and MR broadcasts: 24 vector FMAs for 11
+//             loads (AVX-512), so the two FMA ports, not the two load ports, are the limit; rung 1 needs 2 loads and
+//             1 store for each FMA. Memory sees x about once instead of col kh * kw times.
+// Still hurts: 3x3 stride 1 could do with 2.25 to 4 times fewer multiplications (Winograd); images of fewer pixels
+//             than NR leave lanes idle; a strided input gradient still scatters.
+#include <cstring>
+
+#include "core/allocator.h"
+#include "core/parallel.h"
+#include "core/simd.h"
+#include "cpu/conv/shape.h"
+
+namespace glassgrad {
+
+namespace {
+
+// Registers: MR * NV accumulators + NV of b + 1 broadcast: 28 of 32 with AVX-512, 15 of 16 else.
+#if defined(__AVX512F__)
+constexpr int MR = 8, NV = 3;
+#else
+constexpr int MR = 6, NV = 2;
+#endif
+template <class T>
+constexpr int NR = NV * W<T>;
+constexpr i64 KC = 256;
+// KC * TILE floats = 192 KiB (AVX-512) or 128 KiB: with the panel of w they stay in a 256 KiB to 2 MiB L2.
+template <class T>
+constexpr i64 TILE = (VECTOR_BYTES == 64 ? 4 : 8) * NR<T>;
+constexpr i64 WORK_PER_CHUNK = 1 << 20;  // multiply-adds; about 20 us, thirty times what handing a chunk over costs
+
+constexpr i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
+
+/// c: (m, n) = start + a @ b for one register tile, m <= MR, n <= V * W. a[l * a_step + i * a_row]: row i, step l; all
+/// MR rows are read. b: (kc, ldb), V * W columns of it are read. start: c itself, or a bias per row, or null for 0.
+template <class T, int V>
+__attribute__((always_inline)) inline void register_tile_body(T* c, i64 ldc, const T* a, i64 a_row, i64 a_step,
+                                                              const T* b, i64 ldb, i64 kc, i64 m, i64 n,
+                                                              bool accumulate, const T* bias) {
+    Vec<T> sum[MR][V];
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 3
+        for (int v = 0; v < V; ++v) sum[i][v] = Vec<T>{};
+    for (i64 l = 0; l < kc; ++l) {
+        Vec<T> right[V];
+#pragma GCC unroll 3
+        for (int v = 0; v < V; ++v) right[v] = load(b + l * ldb + v * W<T>);
+#pragma GCC unroll 8
+        for (int i = 0; i < MR; ++i) {
+            const Vec<T> left = broadcast(a[l * a_step + i * a_row]);
+#pragma GCC unroll 3
+            for (int v = 0; v < V; ++v) sum[i][v] += left * right[v];
+        }
+    }
+    if (m == MR && n == V * W<T>) {
+#pragma GCC unroll 8
+        for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 3
+            for (int v = 0; v < V; ++v) {
+                T* p = c + i * ldc + v * W<T>;
+                store(p, sum[i][v] + (accumulate ? load(p) : broadcast(bias ? bias[i] : T(0))));
+            }
+        return;
+    }
+    T spill[MR][V * W<T>];
+#pragma GCC unroll 8
+    for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 3
+        for (int v = 0; v < V; ++v) store(&spill[i][v * W<T>], sum[i][v]);
+    for (i64 i = 0; i < m; ++i)
+        for (i64 j = 0; j < n; ++j) {
+            T* p = c + i * ldc + j;
+            *p = spill[i][j] + (accumulate ? *p : bias ? bias[i] : T(0));
+        }
+}
+
+// a packed in panels of MR: the step is a constant and one pointer is enough.
+template <class T, int V>
+__attribute__((noinline)) void packed_tile(T* c, i64 ldc, const T* a, const T* b, i64 ldb, i64 kc, i64 m, i64 n,
+                                           bool accumulate, const T* bias) {
+    register_tile_body<T, V>(c, ldc, a, 1, MR, b, ldb, kc, m, n, accumulate, bias);
+}
+// a as it lies, rows a_row apart.
+template <class T, int V>
+__attribute__((noinline)) void strided_tile(T* c, i64 ldc, const T* a, i64 a_row, const T* b, i64 ldb, i64 kc, i64 m,
+                                            i64 n, bool accumulate) {
+    register_tile_body<T, V>(c, ldc, a, a_row, 1, b, ldb, kc, m, n, accumulate, nullptr);
+}
+
+/// c: (m, n), rows ldc apart, (+)= a: panels of (kc, MR) @ b: panels of (kc, NR).
+template <class T>
+void multiply_panels(T* c, i64 ldc, const T* a, i64 a_panel, const T* b, i64 m, i64 n, i64 kc, bool accumulate,
+                     const T* bias) {
+    for (i64 i = 0; i < m; i += MR)  // the panel of a (8 KiB) stays in L1 while b's panels pass
+        for (i64 j = 0; j < n; j += NR<T>) {
+            T* tile = c + i * ldc + j;
+            const T* ap = a + i / MR * a_panel;
+            const T* bp = b + j * kc;
+            const T* row_bias = bias ? bias + i : nullptr;
+            const i64 mi = std::min<i64>(MR, m - i), nj = std::min<i64>(NR<T>, n - j);
+            if (nj <= W<T>)
+                packed_tile<T, 1>(tile, ldc, ap, bp, NR<T>, kc, mi, nj, accumulate, row_bias);
+            else if (nj <= 2 * W<T>)
+                packed_tile<T, 2>(tile, ldc, ap, bp, NR<T>, kc, mi, nj, accumulate, row_bias);
+            else
+                packed_tile<T, NV>(tile, ldc, ap, bp, NR<T>, kc, mi, nj, accumulate, row_bias);
+        }
+}
+
+/// out[panel][l][i] = a[(panel * MR + i) * row + l * step], 0 beyond m.
+template <class T>
+void pack_left(T* out, const T* a, i64 row, i64 step, i64 m, i64 k) {
+    for (i64 i0 = 0; i0 < m; i0 += MR)
+        for (i64 l = 0; l < k; ++l)
+            for (i64 i = i0; i < i0 + MR; ++i) *out++ = i < m ? a[i * row + l * step] : T(0);
+}
+
+/// Row l of the panels (kc, NR) of a tile: `row` has n numbers, the last panel is filled with zeros.
+template <class T>
+void spread_row(T* panels, const T* row, i64 l, i64 kc, i64 n) {
+    i64 j = 0;
+    for (; j + NR<T> <= n; j += NR<T>)
+        for (int v = 0; v < NV; ++v) store(panels + j * kc + l * NR<T> + v * W<T>, load(row + j + v * W<T>));
+    if (j < n) {
+        T* last = panels + j * kc + l * NR<T>;
+        for (i64 i = 0; i < NR<T>; ++i) last[i] = j + i < n ? row[j + i] : T(0);
+    }
+}
+
+/// The taps [l0, l0 + kc) of a group at the pixels [p0, p0 + n), as panels.
+template <class T>
+void pack_patches(T* panels, const T* x, const Conv2dShape& s, i64 l0, i64 kc, i64 p0, i64 n) {
+    T row[TILE<T>];
+    const i64 window = s.kh * s.kw;
+    for (i64 l = 0; l < kc; ++l) {
+        const i64 tap = (l0 + l) % window;
+        gather_tap(row, x + (l0 + l) / window * s.h * s.w, s, tap / s.kw, tap % s.kw, p0, n);
+        spread_row(panels, row, l, kc, n);
+    }
+}
+
+template <class T>
+void implicit_forward(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s) {
+    const i64 cg = s.c / s.groups, kg = s.k / s.groups, taps = cg * s.kh * s.kw, pixels = s.oh * s.ow;
+    const i64 panels = ceil_div(kg, MR), tiles = ceil_div(pixels, TILE<T>), tasks = s.n * s.groups * tiles;
+    if (tasks == 0 || kg == 0) return;
+    // Packed per KC block: a panel's steps are then contiguous whatever the block.
+    Scratch<T> left(s.groups * panels * MR * taps);
+    parallel_for(s.groups, ceil_div(WORK_PER_CHUNK / 8, kg * taps + 1), [&](i64 begin, i64 end) {
+        for (i64 g = begin; g < end; ++g)
+            pack_left(left.get() + g * panels * MR * taps, w + g * kg * taps, taps, i64{1}, kg, taps);
+    });
+    const i64 work = kg * taps * std::min(pixels, TILE<T>) + 1;
+    parallel_for(tasks, ceil_div(WORK_PER_CHUNK, work), [&](i64 begin, i64 end) {
+        Scratch<T> right(TILE<T> * std::max<i64>(1, std::min(KC, taps)));
+        for (i64 task = begin; task < end; ++task) {
+            const i64 image_group = task / tiles, g = image_group % s.groups, p0 = task % tiles * TILE<T>;
+            const i64 n = std::min(TILE<T>, pixels - p0);
+            T* out = y + image_group * kg * pixels + p0;
+            const T* group_bias = bias ? bias + g * kg : nullptr;
+            i64 l0 = 0;
+            do {  // at least once: without taps y is the bias
+                const i64 kc = std::min(KC, taps - l0);
+                pack_patches(right.get(), x + image_group * cg * s.h * s.w, s, l0, kc, p0, n);
+                multiply_panels(out, pixels, left.get() + g * panels * MR * taps + l0 * MR, MR * taps, right.get(), kg,
+                                n, kc, l0 > 0, group_bias);
+                l0 += kc;
+            } while (l0 < taps);
+        }
+    });
+}
+
+/// dx by dcol = w^T @ dy and a scatter. Channels are shared out, so no two threads add to one place.
+template <class T>
+void scattered_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& s) {
+    const i64 cg = s.c / s.groups, kg = s.k / s.groups, window = s.kh * s.kw, taps = cg * window;
+    const i64 pixels = s.oh * s.ow;
+    // About 96 rows of dcol per block: then packing dy anew for each block is 1 % of the work.
+    const i64 block = std::min(cg, ceil_div(96, window)), blocks = ceil_div(cg, block), rows = block * window;
+    const i64 block_panels = ceil_div(rows, MR) * MR * kg;
+    Scratch<T> left(s.groups * blocks * block_panels);
+    parallel_for(s.groups * blocks, ceil_div(WORK_PER_CHUNK / 8, block_panels + 1), [&](i64 begin, i64 end) {
+        for (i64 i = begin; i < end; ++i) {
+            const i64 g = i / blocks, first = i % blocks * rows;
+            pack_left(left.get() + i * block_panels, w + g * kg * taps + first, i64{1}, taps,
+                      std::min(rows, taps - first), kg);
+        }
+    });
+    const i64 work = rows * kg * pixels + 1;
+    parallel_for(s.n * s.groups * blocks, ceil_div(WORK_PER_CHUNK, work), [&](i64 begin, i64 end) {
+        Scratch<T> right(TILE<T> * std::max<i64>(1, std::min(KC, kg))), dcol(rows * TILE<T>);
+        for (i64 task = begin; task < end; ++task) {
+            const i64 image_group = task / blocks, c0 = task % blocks * block, channels = std::min(block, cg - c0);
+            const i64 m = channels * window;
+            const T* a = left.get() + (image_group % s.groups * blocks + task % blocks) * block_panels;
+            T* out = dx + (image_group * cg + c0) * s.h * s.w;
+            std::fill(out, out + channels * s.h * s.w, T(0));
+            for (i64 p0 = 0; p0 < pixels && kg > 0; p0 += TILE<T>) {
+                const i64 n = std::min(TILE<T>, pixels - p0);
+                for (i64 l0 = 0; l0 < kg; l0 += KC) {
+                    const i64 kc = std::min(KC, kg - l0);
+                    for (i64 l = 0; l < kc; ++l)
+                        spread_row(right.get(), dy + (image_group * kg + l0 + l) * pixels + p0, l, kc, n);
+                    multiply_panels(dcol.get(), TILE<T>, a + l0 * MR, MR * kg, right.get(), m, n, kc, l0 > 0,
+                                    static_cast<const T*>(nullptr));
+                }
+                for (i64 row = 0; row < m; ++row)
+                    scatter_tap(out + row / window * s.h * s.w, dcol.get() + row * TILE<T>, s, row % window / s.kw,
+                                row % s.kw, p0, n);
+            }
+        }
+    });
+}
+
+/// dw^T: (taps, kg) += col @ dy^T, tile by tile of pixels. col is the left side as it is gathered (rows of pixels, no
+/// transposing); only dy, kh * kw times smaller, is transposed.
+template <class T>
+void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape& s) {
+    constexpr i64 PIXELS = 256, ROWS = 96 / MR * MR;
+    const i64 cg = s.c / s.groups, kg = s.k / s.groups, window = s.kh * s.kw, taps = cg * window;
+    const i64 pixels = s.oh * s.ow, tiles = ceil_div(pixels, PIXELS), total = s.n * tiles, size = kg * taps;
+    if (size == 0 || s.groups == 0) return;
+    // Partials: as many as 32 threads can use, fewer when they would not fit in 64 MiB. Of the shape alone.
+    const i64 affordable = std::max<i64>(1, (i64{64} << 20) / (s.groups * size * static_cast<i64>(sizeof(T))));
+    const i64 busy = std::max<i64>(1, total * std::min(pixels, PIXELS) * size / WORK_PER_CHUNK);
+    const i64 wanted = std::max<i64>(1, std::min({total, i64{32}, affordable, busy}));
+    const i64 per_chunk = std::max<i64>(1, ceil_div(total, wanted)),
+              chunks = std::max<i64>(1, ceil_div(total, per_chunk));
+    Scratch<T> partials(s.groups * chunks * size);
+    parallel_for(
+        s.groups * chunks, std::max<i64>(1, WORK_PER_CHUNK / (size * per_chunk * std::min(pixels, PIXELS) + 1)),
+        [&](i64 begin, i64 end) {
+            Scratch<T> col(ROWS * PIXELS), right(ceil_div(kg, NR<T>) * NR<T> * PIXELS);
+            std::fill(col.get(), col.get() + ROWS * PIXELS, T(0));  // rows beyond the last are multiplied, then dropped
+            for (i64 task = begin; task < end; ++task) {
+                const i64 g = task / chunks, chunk = task % chunks;
+                T* out = partials.get() + task * size;
+                std::fill(out, out + size, T(0));
+                for (i64 t = chunk * per_chunk; t < std::min(total, (chunk + 1) * per_chunk); ++t) {
+                    const i64 image_group = t / tiles * s.groups + g, p0 = t % tiles * PIXELS;
+                    const i64 kc = std::min(PIXELS, pixels - p0);
+                    const T* gradient = dy + image_group * kg * pixels + p0;
+                    for (i64 j = 0; j < ceil_div(kg, NR<T>) * NR<T>; ++j) {
+                        T* to = right.get() + j / NR<T> * NR<T> * kc + j % NR<T>;
+                        for (i64 l = 0; l < kc; ++l) to[l * NR<T>] = j < kg ? gradient[j * pixels + l] : T(0);
+                    }
+                    for (i64 r0 = 0; r0 < taps; r0 += ROWS) {
+                        const i64 rows = std::min(ROWS, taps - r0);
+                        for (i64 r = 0; r < rows; ++r) {
+                            const i64 tap = (r0 + r) % window;
+                            gather_tap(col.get() + r * PIXELS, x + (image_group * cg + (r0 + r) / window) * s.h * s.w,
+                                       s, tap / s.kw, tap % s.kw, p0, kc);
+                        }
+                        for (i64 j = 0; j < kg; j += NR<T>)
+                            for (i64 i = 0; i < rows; i += MR) {
+                                T* tile = out + (r0 + i) * kg + j;
+                                const T* a = col.get() + i * PIXELS;
+                                const T* b = right.get() + j * kc;
+                                const i64 m = std::min<i64>(MR, rows - i), n = std::min<i64>(NR<T>, kg - j);
+                                if (n <= W<T>)
+                                    strided_tile<T, 1>(tile, kg, a, PIXELS, b, NR<T>, kc, m, n, true);
+                                else if (n <= 2 * W<T>)
+                                    strided_tile<T, 2>(tile, kg, a, PIXELS, b, NR<T>, kc, m, n, true);
+                                else
+                                    strided_tile<T, NV>(tile, kg, a, PIXELS, b, NR<T>, kc, m, n, true);
+                            }
+                    }
+                }
+            }
+        });
+    parallel_for(s.k, ceil_div(1 << 15, taps * chunks), [&](i64 begin, i64 end) {
+        for (i64 k = begin; k < end; ++k) {
+            const T* from = partials.get() + k / kg * chunks * size + k % kg;
+            for (i64 tap = 0; tap < taps; ++tap) {
+                T sum = from[tap * kg];
+                for (i64 chunk = 1; chunk < chunks; ++chunk) sum += from[chunk * size + tap * kg];
+                dw[k * taps + tap] = sum;
+            }
+        }
+    });
+}
+
+// ---- one input channel per group ------------------------------------------------------------------------------------
+
+template <class T>
+void depthwise_forward(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s) {
+    const i64 kg = s.k / s.groups, window = s.kh * s.kw, pixels = s.oh * s.ow;
+    parallel_for(s.n * s.k, ceil_div(1 << 15, pixels * window + 1), [&](i64 begin, i64 end) {
+        for (i64 i = begin; i < end; ++i) {
+            const i64 k = i % s.k;
+            const T* plane = x + (i / s.k * s.c + k / kg) * s.h * s.w;
+            for (i64 oy = 0; oy < s.oh; ++oy) {
+                T* row = y + i * pixels + oy * s.ow;
+                std::fill(row, row + s.ow, bias ? bias[k] : T(0));
+                for (i64 r = 0; r < s.kh; ++r) {
+                    const i64 iy = oy * s.stride_h - s.pad_h + r * s.dil_h;
+                    if (iy < 0 || iy >= s.h) continue;
+                    for (i64 q = 0; q < s.kw; ++q) {
+                        const i64 offset = q * s.dil_w - s.pad_w;
+                        const ValidRange valid = valid_range(s.ow, s.stride_w, offset, s.w);
+                        const T factor = w[k * window + r * s.kw + q];
+                        const T* from = plane + iy * s.w;
+                        if (s.stride_w == 1)
+                            for (i64 ox = valid.begin; ox < valid.end; ++ox) row[ox] += factor * from[ox + offset];
+                        else
+                            for (i64 ox = valid.begin; ox < valid.end; ++ox)
+                                row[ox] += factor * from[ox * s.stride_w + offset];
+                    }
+                }
+            }
+        }
+    });
+}
+
+template <class T>
+void depthwise_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& s) {
+    const i64 kg = s.k / s.groups, window = s.kh * s.kw, pixels = s.oh * s.ow;
+    parallel_for(s.n * s.c, ceil_div(1 << 15, pixels * window * kg + 1), [&](i64 begin, i64 end) {
+        for (i64 i = begin; i < end; ++i) {
+            T* plane = dx + i * s.h * s.w;
+            std::fill(plane, plane + s.h * s.w, T(0));
+            for (i64 k = i % s.c * kg; k < (i % s.c + 1) * kg; ++k)
+                for (i64 oy = 0; oy < s.oh; ++oy)
+                    for (i64 r = 0; r < s.kh; ++r) {
+                        const i64 iy = oy * s.stride_h - s.pad_h + r * s.dil_h;
+                        if (iy < 0 || iy >= s.h) continue;
+                        const T* row = dy + (i / s.c * s.k + k) * pixels + oy * s.ow;
+                        for (i64 q = 0; q < s.kw; ++q) {
+                            const i64 offset = q * s.dil_w - s.pad_w;
+                            const ValidRange valid = valid_range(s.ow, s.stride_w, offset, s.w);
+                            const T factor = w[k * window + r * s.kw + q];
+                            T* to = plane + iy * s.w;
+                            if (s.stride_w == 1)
+                                for (i64 ox = valid.begin; ox < valid.end; ++ox) to[ox + offset] += factor * row[ox];
+                            else
+                                for (i64 ox = valid.begin; ox < valid.end; ++ox)
+                                    to[ox * s.stride_w + offset] += factor * row[ox];
+                        }
+                    }
+        }
+    });
+}
+
+template <class T>
+T dot(const T* a, const T* b, i64 b_stride, i64 n) {
+    T sum = 0;
+    i64 i = 0;
+    if (b_stride == 1) {
+        Vec<T> partial{};
+        for (; i + W<T> <= n; i += W<T>) partial += load(a + i) * load(b + i);
+        sum = horizontal_sum<T>(partial);
+    }
+    for (; i < n; ++i) sum += a[i] * b[i * b_stride];
+    return sum;
+}
+
+template <class T>
+void depthwise_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape& s) {
+    const i64 kg = s.k / s.groups, window = s.kh * s.kw, pixels = s.oh * s.ow;
+    parallel_for(s.k, ceil_div(1 << 15, s.n * pixels * window + 1), [&](i64 begin, i64 end) {
+        for (i64 k = begin; k < end; ++k) {
+            T* out = dw + k * window;
+            std::fill(out, out + window, T(0));
+            for (i64 n = 0; n < s.n; ++n)
+                for (i64 oy = 0; oy < s.oh; ++oy) {
+                    const T* row = dy + (n * s.k + k) * pixels + oy * s.ow;
+                    for (i64 r = 0; r < s.kh; ++r) {
+                        const i64 iy = oy * s.stride_h - s.pad_h + r * s.dil_h;
+                        if (iy < 0 || iy >= s.h) continue;
+                        const T* from = x + ((n * s.c + k / kg) * s.h + iy) * s.w;
+                        for (i64 q = 0; q < s.kw; ++q) {
+                            const i64 offset = q * s.dil_w - s.pad_w;
+                            const ValidRange valid = valid_range(s.ow, s.stride_w, offset, s.w);
+                            if (valid.begin < valid.end)
+                                out[r * s.kw + q] += dot(row + valid.begin, from + valid.begin * s.stride_w + offset,
+                                                         s.stride_w, valid.end - valid.begin);
+                        }
+                    }
+                }
+        }
+    });
+}
+
+bool is_depthwise(const Conv2dShape& s) { return s.groups > 1 && s.c == s.groups; }
+
+}  // namespace
+
+template <class T>
+void conv2d(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s) {
+    if (is_depthwise(s))
+        depthwise_forward(y, x, w, bias, s);
+    else
+        implicit_forward(y, x, w, bias, s);
+}
+
+template <class T>
+void conv2d_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& s) {
+    if (s.n * s.c * s.h * s.w == 0) return;
+    if (is_depthwise(s)) return depthwise_backward_input(dx, dy, w, s);
+    if (s.stride_h != 1 || s.stride_w != 1) return scattered_backward_input(dx, dy, w, s);
+    const i64 cg = s.c / s.groups, kg = s.k / s.groups, window = s.kh * s.kw;
+    Scratch<T> flipped(s.k * cg * window);  // (groups cg, kg, kh, kw): w with channels exchanged, turned by 180 degrees
+    for (i64 g = 0; g < s.groups; ++g)
+        for (i64 c = 0; c < cg; ++c)
+            for (i64 k = 0; k < kg; ++k)
+                for (i64 tap = 0; tap < window; ++tap)
+                    flipped[((g * cg + c) * kg + k) * window + tap] =
+                        w[((g * kg + k) * cg + c) * window + window - 1 - tap];
+    const Conv2dShape t{s.n,
+                        s.k,
+                        s.oh,
+                        s.ow,
+                        s.c,
+                        s.kh,
+                        s.kw,
+                        1,
+                        1,
+                        s.dil_h * (s.kh - 1) - s.pad_h,
+                        s.dil_w * (s.kw - 1) - s.pad_w,
+                        s.dil_h,
+                        s.dil_w,
+                        s.groups,
+                        s.h,
+                        s.w};
+    implicit_forward(dx, dy, flipped.get(), static_cast<const T*>(nullptr), t);
+}
+
+template <class T>
+void conv2d_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape& s) {
+    if (is_depthwise(s))
+        depthwise_backward_weight(dw, dy, x, s);
+    else
+        implicit_backward_weight(dw, dy, x, s);
+}
+
+#define INSTANTIATE(T)                                                                  \
+    template void conv2d<T>(T*, const T*, const T*, const T*, const Conv2dShape&);      \
+    template void conv2d_backward_input<T>(T*, const T*, const T*, const Conv2dShape&); \
+    template void conv2d_backward_weight<T>(T*, const T*, const T*, const Conv2dShape&);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
+
+}  // namespace glassgrad

@@ -1,0 +1,280 @@
+// layer_norm and batch_norm.
+//
+// Statistics take two passes, mean first, then the squared distances from it: E[x^2] - E[x]^2 in float has no digit
+// left once the mean is 3000 times the deviation (2^-24 * 3000^2 > 1/2). The second pass reads what the first left in
+// cache. Sums run in vectors of T over at most BLOCK elements, which are added up in double.
+#include <algorithm>
+#include <cmath>
+
+#include "core/allocator.h"
+#include "core/kernels.h"
+#include "core/parallel.h"
+#include "core/simd.h"
+
+namespace glassgrad {
+
+namespace {
+
+constexpr i64 BLOCK = 1024;
+constexpr i64 CHUNK_ELEMENTS = 1 << 15;  // 128 KiB: about 10 us at the speed of memory
+
+i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
+
+/// Sum of f(vector at j, lanes) over [0, n). f gives 0 in lanes beyond the end.
+template <class T, class F>
+double blocked_sum(i64 n, F&& f) {
+    double total = 0;
+    for (i64 begin = 0; begin < n; begin += BLOCK) {
+        const i64 end = std::min(n, begin + BLOCK);
+        Vec<T> even{}, odd{};  // two chains: an addition waits 4 cycles for the one before
+        i64 j = begin;
+        for (; j + 2 * W<T> <= end; j += 2 * W<T>) {
+            even += f(j, W<T>);
+            odd += f(j + W<T>, W<T>);
+        }
+        if (j + W<T> <= end) {
+            even += f(j, W<T>);
+            j += W<T>;
+        }
+        if (j < end) odd += f(j, static_cast<int>(end - j));
+        total += horizontal_sum<T>(even + odd);
+    }
+    return total;
+}
+template <class T>
+Vec<T> load_lanes(const T* p, int n, T fill = T(0)) {
+    return n == W<T> ? load(p) : load_partial(p, n, fill);
+}
+template <class T>
+double sum(const T* x, i64 n) {
+    return blocked_sum<T>(n, [=](i64 j, int lanes) { return load_lanes(x + j, lanes); });
+}
+template <class T>
+double sum_of_squared_distances(const T* x, T mean, i64 n) {
+    return blocked_sum<T>(n, [=](i64 j, int lanes) {
+        const Vec<T> d = load_lanes(x + j, lanes, mean) - mean;
+        return d * d;
+    });
+}
+template <class T>
+double sum_of_products(const T* dy, const T* x, T mean, i64 n) {  // sum(dy * (x - mean))
+    return blocked_sum<T>(
+        n, [=](i64 j, int lanes) { return load_lanes(dy + j, lanes) * (load_lanes(x + j, lanes, mean) - mean); });
+}
+
+}  // namespace
+
+template <class T>
+void layer_norm(T* y, T* mean, T* rstd, const T* x, const T* weight, const T* bias, i64 rows, i64 cols, double eps) {
+    parallel_for(rows, ceil_div(CHUNK_ELEMENTS, cols + 1), [=](i64 begin, i64 end) {
+        for (i64 i = begin; i < end; ++i) {
+            const T* xi = x + i * cols;
+            T* yi = y + i * cols;
+            const T m = static_cast<T>(sum(xi, cols) / static_cast<double>(cols));
+            const double variance = sum_of_squared_distances(xi, m, cols) / static_cast<double>(cols);
+            const T r = static_cast<T>(1 / std::sqrt(variance + eps));
+            mean[i] = m;
+            rstd[i] = r;
+            if (weight && bias)
+                for (i64 j = 0; j < cols; ++j) yi[j] = (xi[j] - m) * r * weight[j] + bias[j];
+            else if (weight)
+                for (i64 j = 0; j < cols; ++j) yi[j] = (xi[j] - m) * r * weight[j];
+            else
+                for (i64 j = 0; j < cols; ++j) yi[j] = (xi[j] - m) * r + (bias ? bias[j] : T(0));
+        }
+    });
+}
+
+template <class T>
+void layer_norm_backward(T* dx, T* dweight, T* dbias, const T* dy, const T* x, const T* weight, const T* mean,
+                         const T* rstd, i64 rows, i64 cols) {
+    // With h = (x - mean) * rstd and g = dy * weight:  dx = rstd * (g - mean(g) - h * mean(g * h)).
+    // dweight and dbias: at most 32 partials, of the shape alone, added up in order.
+    const i64 per_chunk = std::max(ceil_div(rows, 32), ceil_div(CHUNK_ELEMENTS, cols + 1));
+    const i64 chunks = ceil_div(rows, per_chunk);
+    Scratch<T> partials(chunks * 2 * cols);
+    T* const partial = partials.get();
+    parallel_for(chunks, 1, [=](i64 first, i64 last) {
+        for (i64 chunk = first; chunk < last; ++chunk) {
+            T* dw = partial + chunk * 2 * cols;
+            T* db = dw + cols;
+            std::fill(dw, dw + 2 * cols, T(0));
+            for (i64 i = chunk * per_chunk; i < std::min(rows, (chunk + 1) * per_chunk); ++i) {
+                const T *dyi = dy + i * cols, *xi = x + i * cols;
+                T* dxi = dx + i * cols;
+                const T m = mean[i], r = rstd[i];
+                const auto g = [=](i64 j, int lanes) {
+                    const Vec<T> v = load_lanes(dyi + j, lanes);
+                    return weight ? v * load_lanes(weight + j, lanes) : v;
+                };
+                const double scale = 1 / static_cast<double>(cols);
+                const T mean_g = static_cast<T>(blocked_sum<T>(cols, g) * scale);
+                const T mean_gh = static_cast<T>(r * scale * blocked_sum<T>(cols, [=](i64 j, int lanes) {
+                                                     return g(j, lanes) * (load_lanes(xi + j, lanes, m) - m);
+                                                 }));
+                for (i64 j = 0; j < cols; ++j) {
+                    const T h = (xi[j] - m) * r, d = dyi[j];
+                    dw[j] += d * h;
+                    db[j] += d;
+                    dxi[j] = r * ((weight ? d * weight[j] : d) - mean_g - h * mean_gh);
+                }
+            }
+        }
+    });
+    const auto combine = [=](T* out, i64 offset) {
+        if (!out) return;
+        parallel_for(cols, ceil_div(CHUNK_ELEMENTS, chunks + 1), [=](i64 begin, i64 end) {
+            std::fill(out + begin, out + end, T(0));
+            for (i64 chunk = 0; chunk < chunks; ++chunk)
+                for (i64 j = begin; j < end; ++j) out[j] += partial[chunk * 2 * cols + offset + j];
+        });
+    };
+    combine(dweight, 0);
+    combine(dbias, cols);
+}
+
+namespace {
+
+// spatial == 1: channels lie side by side, and 64 of them are added at a time along the rows, so that a cache line
+// serves all 16 floats in it.
+constexpr i64 COLUMNS = 64;
+
+/// total[ch - c0] = sum over i of term(ch, i * c + ch), the index of (i, ch).
+template <class T, class F>
+void column_sums(double* total, i64 n, i64 c, i64 c0, i64 c1, F&& term) {
+    std::fill(total, total + (c1 - c0), 0.0);
+    for (i64 begin = 0; begin < n; begin += 64) {  // 64 terms in T, then double
+        T part[COLUMNS] = {};
+        for (i64 i = begin; i < std::min(n, begin + 64); ++i)
+            for (i64 ch = c0; ch < c1; ++ch) part[ch - c0] += term(ch, i * c + ch);
+        for (i64 ch = c0; ch < c1; ++ch) total[ch - c0] += part[ch - c0];
+    }
+}
+
+/// f(c0, c1) over channels, in chunks that suit the layout.
+template <class F>
+void for_channels(i64 n, i64 c, i64 spatial, F&& f) {
+    const i64 chunk = spatial == 1 ? COLUMNS : std::min(COLUMNS, ceil_div(CHUNK_ELEMENTS, n * spatial + 1));
+    parallel_for(c, chunk, [&](i64 begin, i64 end) {
+        for (i64 c0 = begin; c0 < end; c0 += COLUMNS) f(c0, std::min(end, c0 + COLUMNS));  // one chunk may be all of c
+    });
+}
+
+/// y = (x - center) * scale + shift for the channels [c0, c1); the three arrays start at c0.
+template <class T>
+void normalise(T* y, const T* x, const T* center, const T* scale, const T* shift, i64 n, i64 c, i64 spatial, i64 c0,
+               i64 c1) {
+    for (i64 i = 0; i < n; ++i) {
+        if (spatial == 1) {
+            for (i64 ch = c0; ch < c1; ++ch)
+                y[i * c + ch] = (x[i * c + ch] - center[ch - c0]) * scale[ch - c0] + shift[ch - c0];
+            continue;
+        }
+        for (i64 ch = c0; ch < c1; ++ch) {
+            const T m = center[ch - c0], a = scale[ch - c0], b = shift[ch - c0];
+            const T* from = x + (i * c + ch) * spatial;
+            T* to = y + (i * c + ch) * spatial;
+            for (i64 j = 0; j < spatial; ++j) to[j] = (from[j] - m) * a + b;
+        }
+    }
+}
+
+}  // namespace
+
+template <class T>
+void batch_norm(T* y, T* mean, T* rstd, const T* x, const T* weight, const T* bias, i64 n, i64 c, i64 spatial,
+                double eps) {
+    const double count = static_cast<double>(n) * static_cast<double>(spatial);
+    for_channels(n, c, spatial, [=](i64 c0, i64 c1) {
+        double total[COLUMNS];
+        T scale[COLUMNS], shift[COLUMNS];
+        const auto statistics = [&](auto&& row_sum, auto&& term) {
+            if (spatial == 1) return column_sums<T>(total, n, c, c0, c1, term);
+            for (i64 ch = c0; ch < c1; ++ch) {
+                total[ch - c0] = 0;
+                for (i64 i = 0; i < n; ++i) total[ch - c0] += row_sum(ch, x + (i * c + ch) * spatial);
+            }
+        };
+        statistics([=](i64, const T* row) { return sum(row, spatial); }, [=](i64, i64 at) { return x[at]; });
+        for (i64 ch = c0; ch < c1; ++ch) mean[ch] = static_cast<T>(total[ch - c0] / count);
+        statistics([=](i64 ch, const T* row) { return sum_of_squared_distances(row, mean[ch], spatial); },
+                   [=](i64 ch, i64 at) { return (x[at] - mean[ch]) * (x[at] - mean[ch]); });
+        for (i64 ch = c0; ch < c1; ++ch) {
+            rstd[ch] = static_cast<T>(1 / std::sqrt(total[ch - c0] / count + eps));
+            scale[ch - c0] = weight ? rstd[ch] * weight[ch] : rstd[ch];
+            shift[ch - c0] = bias ? bias[ch] : T(0);
+        }
+        normalise(y, x, mean + c0, scale, shift, n, c, spatial, c0, c1);
+    });
+}
+
+template <class T>
+void batch_norm_backward(T* dx, T* dweight, T* dbias, const T* dy, const T* x, const T* weight, const T* mean,
+                         const T* rstd, i64 n, i64 c, i64 spatial) {
+    // With h = (x - mean) * rstd:  dx = rstd * weight * (dy - mean(dy) - h * mean(dy * h)).
+    const double count = static_cast<double>(n) * static_cast<double>(spatial);
+    for_channels(n, c, spatial, [=](i64 c0, i64 c1) {
+        double plain[COLUMNS], product[COLUMNS];
+        if (spatial == 1) {
+            column_sums<T>(plain, n, c, c0, c1, [=](i64, i64 at) { return dy[at]; });
+            column_sums<T>(product, n, c, c0, c1, [=](i64 ch, i64 at) { return dy[at] * (x[at] - mean[ch]); });
+        } else {
+            for (i64 ch = c0; ch < c1; ++ch) {
+                plain[ch - c0] = product[ch - c0] = 0;
+                for (i64 i = 0; i < n; ++i) {
+                    const i64 at = (i * c + ch) * spatial;
+                    plain[ch - c0] += sum(dy + at, spatial);
+                    product[ch - c0] += sum_of_products(dy + at, x + at, mean[ch], spatial);
+                }
+            }
+        }
+        T scale[COLUMNS], mean_dy[COLUMNS], slope[COLUMNS];
+        for (i64 ch = c0; ch < c1; ++ch) {
+            const double r = rstd[ch];
+            if (dweight) dweight[ch] = static_cast<T>(product[ch - c0] * r);
+            if (dbias) dbias[ch] = static_cast<T>(plain[ch - c0]);
+            scale[ch - c0] = weight ? rstd[ch] * weight[ch] : rstd[ch];
+            mean_dy[ch - c0] = static_cast<T>(plain[ch - c0] / count);
+            slope[ch - c0] = static_cast<T>(product[ch - c0] * r * r / count);
+        }
+        for (i64 i = 0; i < n; ++i) {
+            if (spatial == 1) {
+                for (i64 ch = c0; ch < c1; ++ch) {
+                    const i64 at = i * c + ch, u = ch - c0;
+                    dx[at] = scale[u] * (dy[at] - mean_dy[u] - (x[at] - mean[ch]) * slope[u]);
+                }
+                continue;
+            }
+            for (i64 ch = c0; ch < c1; ++ch) {
+                const T a = scale[ch - c0], m_dy = mean_dy[ch - c0], b = slope[ch - c0], m = mean[ch];
+                for (i64 at = (i * c + ch) * spatial; at < (i * c + ch + 1) * spatial; ++at)
+                    dx[at] = a * (dy[at] - m_dy - (x[at] - m) * b);
+            }
+        }
+    });
+}
+
+template <class T>
+void batch_norm_eval(T* y, const T* x, const T* weight, const T* bias, const T* mean, const T* var, i64 n, i64 c,
+                     i64 spatial, double eps) {
+    for_channels(n, c, spatial, [=](i64 c0, i64 c1) {
+        T scale[COLUMNS], shift[COLUMNS];
+        for (i64 ch = c0; ch < c1; ++ch) {
+            scale[ch - c0] = static_cast<T>(1 / std::sqrt(var[ch] + eps) * (weight ? weight[ch] : T(1)));
+            shift[ch - c0] = bias ? bias[ch] : T(0);
+        }
+        normalise(y, x, mean + c0, scale, shift, n, c, spatial, c0, c1);
+    });
+}
+
+#define INSTANTIATE(T)                                                                                                 \
+    template void layer_norm<T>(T*, T*, T*, const T*, const T*, const T*, i64, i64, double);                           \
+    template void layer_norm_backward<T>(T*, T*, T*, const T*, const T*, const T*, const T*, const T*, i64, i64);      \
+    template void batch_norm<T>(T*, T*, T*, const T*, const T*, const T*, i64, i64, i64, double);                      \
+    template void batch_norm_backward<T>(T*, T*, T*, const T*, const T*, const T*, const T*, const T*, i64, i64, i64); \
+    template void batch_norm_eval<T>(T*, const T*, const T*, const T*, const T*, const T*, i64, i64, i64, double);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
+
+}  // namespace glassgrad

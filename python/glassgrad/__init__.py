@@ -1,0 +1,53 @@
+"""glassgrad: an autograd engine made of glass."""
+
+from . import autograd, errors, ops
+from . import tensor as _tensor_module
+from .autograd import detect_anomaly, enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from .backends import use_backend
+from .creation import *
+from .dtypes import bool_ as bool
+from .dtypes import (
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int8,
+    int16,
+    int32,
+    int64,
+    result_type,
+    set_default_dtype,
+    uint8,
+)  # fmt: skip
+from .gradcheck import gradcheck, gradgradcheck
+from .ops.elementwise import (
+    add,
+    ceil,
+    clamp,
+    cos,
+    div,
+    erf,
+    exp,
+    floor,
+    isnan,
+    log,
+    log1p,
+    maximum,
+    minimum,
+    mul,
+    reciprocal,
+    relu,
+    rsqrt,
+    sigmoid,
+    sign,
+    sin,
+    sqrt,
+    square,
+    sub,
+    tanh,
+    where,
+)  # fmt: skip
+from .tensor import Tensor
+
+_tensor_module._attach()
+__version__ = "0.1.0"

@@ -1,0 +1,223 @@
+"""The engine: nodes, edges and the walk from a loss back to its leaves. It imports no arrays.
+
+A ``Node`` is one application of an op; its ``edges`` say where each input came from. A node is numbered when it is made,
+so its number is larger than that of everything it depends on: taking the pending node with the largest number first *is*
+reverse topological order, needs no recursion, and a chain of 100,000 nodes is no deeper than one of 3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import traceback
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from itertools import count
+
+from .errors import GraphError
+
+_numbers = count(1)
+
+
+class _Mode(threading.local):
+    grad = True
+    inference = False
+    anomaly = False
+
+
+mode = _Mode()
+
+
+class Node:
+    """One step of the computation. Subclasses say how gradients pass through it.
+
+    ``edges[i]`` belongs to input ``i``: ``(target, index)``, where target is the Node whose output ``index`` the input
+    was, or the leaf tensor itself; None where no gradient is wanted.
+    """
+
+    __slots__ = ("__weakref__", "edges", "forward_trace", "hooks", "n_outputs", "number", "post_hooks")
+
+    def __init__(self, edges, n_outputs=1):
+        self.edges = edges
+        self.n_outputs = n_outputs
+        self.number = next(_numbers)
+        self.hooks = None  # {output index: [f(dy) -> dy or None]}
+        self.post_hooks = None
+        self.forward_trace = traceback.extract_stack()[:-2] if mode.anomaly else None
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def backward(self, dys: list) -> Sequence:
+        """Gradients of the inputs, one per edge (None where there is none), from those of the outputs."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Forget what was saved for backward."""
+
+    @property
+    def next_functions(self) -> tuple:
+        """PyTorch's view of the edges: ``((node or leaf, output index), ...)``."""
+        return tuple(edge or (None, 0) for edge in self.edges)
+
+    def __repr__(self):
+        return f"<{self.name}>"
+
+
+def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=None):
+    """Send ``dys`` back from ``roots``; add into leaves' ``.grad``, or return the gradients of ``inputs`` alone.
+
+    A root or an input is an edge ``(node or leaf, index)``.
+    """
+    arrived: dict = {}  # (target, index) -> gradient so far
+    heap: list = []
+    queued = set()
+    useful = None if inputs is None else _leading_to(inputs, roots)
+    wanted = None if inputs is None else {(id(target), index) for target, index in inputs}
+    caught: dict = {}
+
+    def deliver(edge, dx):
+        target, index = edge
+        key = (id(target), index)
+        slot = arrived.get(key)
+        arrived[key] = (target, dx) if slot is None else (target, slot[1] + dx)
+        if isinstance(target, Node) and id(target) not in queued:
+            queued.add(id(target))
+            heappush(heap, (-target.number, target))
+
+    with set_grad_enabled(create_graph):
+        for edge, dy in zip(roots, dys, strict=True):
+            deliver(edge, dy)
+        while heap:
+            node = heappop(heap)[1]
+            outputs = []
+            for index in range(node.n_outputs):
+                dy = arrived.pop((id(node), index), (None, None))[1]
+                if node.hooks and dy is not None:
+                    for hook in list(node.hooks.get(index, ())):
+                        replaced = hook(dy)
+                        dy = dy if replaced is None else replaced
+                outputs.append(dy)
+                if wanted and (id(node), index) in wanted:
+                    caught[(id(node), index)] = dy
+            if useful is not None and id(node) not in useful:
+                continue
+            dxs = node.backward(outputs)
+            if mode.anomaly:
+                _look_for_nan(node, dxs)
+            if node.post_hooks:
+                for hook in list(node.post_hooks):
+                    hook(dxs, outputs)
+            for edge, dx in zip(node.edges, dxs, strict=True):
+                if edge is not None and dx is not None:
+                    deliver(edge, dx)
+            if not retain_graph:
+                node.release()
+        for (key, index), (leaf, dx) in arrived.items():
+            for hook in leaf._hooks or ():
+                replaced = hook(dx)
+                dx = dx if replaced is None else replaced
+            if wanted is None:
+                leaf._accumulate_grad(dx)
+            elif (key, index) in wanted:
+                caught[(key, index)] = dx
+    return None if inputs is None else [caught.get((id(target), index)) for target, index in inputs]
+
+
+def _leading_to(inputs, roots) -> set:
+    """ids of the nodes whose backward is needed for ``inputs``: those with a path to one of them."""
+    seen, stack = {}, [target for target, _ in roots if isinstance(target, Node)]
+    while stack:
+        node = stack.pop()
+        if id(node) not in seen:
+            seen[id(node)] = node
+            stack.extend(edge[0] for edge in node.edges if edge and isinstance(edge[0], Node))
+    goals = {id(target) for target, _ in inputs}
+    useful: set = set()
+    for node in sorted(seen.values(), key=lambda node: node.number):  # parents come before children
+        if any(edge and (id(edge[0]) in goals or id(edge[0]) in useful) for edge in node.edges):
+            useful.add(id(node))
+    return useful
+
+
+def _look_for_nan(node, dxs):
+    for i, dx in enumerate(dxs):
+        if dx is not None and bool(dx.isnan().any()):
+            where = ""
+            if node.forward_trace:
+                frame = next((f for f in reversed(node.forward_trace) if "glassgrad" not in f.filename), None)
+                if frame:
+                    where = f" Its forward ran at {frame.filename}:{frame.lineno}: {frame.line}"
+            raise GraphError(f"{node.name}: backward gave NaN for input {i}.{where}")
+
+
+# ---------------------------------------------------------------------------------------------------------------- modes
+
+
+class _ModeSwitch(contextlib.ContextDecorator):
+    """A context manager that is also a decorator: sets attributes of ``mode`` and restores them."""
+
+    def __init__(self, **values):
+        self._values = values
+        self._before = []
+
+    def __enter__(self):
+        self._before.append({name: getattr(mode, name) for name in self._values})
+        for name, value in self._values.items():
+            setattr(mode, name, value)
+        return self
+
+    def __exit__(self, *exc):
+        for name, value in self._before.pop().items():
+            setattr(mode, name, value)
+
+    def __call__(self, f):
+        if not callable(f):
+            return super().__call__(f)
+        values = self._values
+
+        @functools.wraps(f)
+        def inner(*args, **kwargs):
+            with _ModeSwitch(**values):
+                return f(*args, **kwargs)
+
+        return inner
+
+
+def _decorator_or_context(f, **values):
+    switch = _ModeSwitch(**values)
+    return switch if f is None else switch(f)
+
+
+def no_grad(f=None):
+    """Context manager or decorator: results do not remember how they were made."""
+    return _decorator_or_context(f, grad=False)
+
+
+def enable_grad(f=None):
+    """Context manager or decorator: undoes an outer ``no_grad``."""
+    return _decorator_or_context(f, grad=True)
+
+
+def inference_mode(enabled: bool = True):
+    """``no_grad`` whose results can never be given a gradient."""
+    return _ModeSwitch(grad=not enabled, inference=enabled)
+
+
+def set_grad_enabled(enabled: bool):
+    return _ModeSwitch(grad=bool(enabled))
+
+
+def is_grad_enabled() -> bool:
+    return mode.grad
+
+
+def is_inference_mode_enabled() -> bool:
+    return mode.inference
+
+
+def detect_anomaly(enabled: bool = True):
+    """Within: each node remembers its forward line, and a backward that gives NaN raises and names that line."""
+    return _ModeSwitch(anomaly=enabled)

@@ -1,0 +1,437 @@
+"""Tensor: an array, its gradient and the node that made it. Operators are one-line calls into ``ops``."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import autograd, dtypes
+from .errors import ArgumentError, DTypeError, GraphError, ShapeError, message
+
+
+class Tensor:
+    """An n-dimensional array that can remember how it was computed. Make one with ``glassgrad.tensor``.
+
+    Attributes:
+        data: the NumPy array itself; sharing memory, not a copy.
+        grad: the gradient after ``backward()``, or None.
+        requires_grad: whether operations on it are remembered.
+        grad_fn: the node that made it, None for a leaf.
+    """
+
+    # Class-level defaults: a new Tensor sets `data` alone, which is most of what a small op costs.
+    grad: Tensor | None = None
+    requires_grad: bool = False
+    grad_fn: Any = None
+    output_nr: int = 0
+    _version: list | None = None  # shared by a base and its views
+    _base: Tensor | None = None
+    _hooks: list | None = None
+    _retains_grad = False
+    __array_ufunc__ = None  # np.sin(t) must fail instead of dropping the gradient
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __init__(self, data, requires_grad: bool = False):
+        self.data = np.asarray(data)
+        if requires_grad:
+            self.requires_grad_()
+
+    # ------------------------------------------------------------------------------------------------- what it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.grad_fn is None
+
+    @property
+    def version(self) -> int:
+        """How often its memory was changed in place."""
+        return self._version[0] if self._version else 0
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+    def dim(self) -> int:
+        return self.data.ndim
+
+    def numel(self) -> int:
+        return self.data.size
+
+    def element_size(self) -> int:
+        return self.data.itemsize
+
+    def size(self, dim: int | None = None):
+        return self.data.shape if dim is None else self.data.shape[dim]
+
+    def stride(self, dim: int | None = None):
+        strides = tuple(s // self.data.itemsize for s in self.data.strides)
+        return strides if dim is None else strides[dim]
+
+    def is_contiguous(self) -> bool:
+        return self.data.flags.c_contiguous
+
+    def is_floating_point(self) -> bool:
+        return self.data.dtype.kind == "f"
+
+    def __len__(self):
+        if not self.data.ndim:
+            raise DTypeError("len: got a 0-d tensor; expected at least one dimension.")
+        return self.data.shape[0]
+
+    def __bool__(self):
+        if self.data.size != 1:
+            raise ArgumentError(
+                f"bool: got {self.data.size} values; expected one. Use .any() or .all() to make them one."
+            )
+        return bool(self.data.reshape(()))
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __index__(self):
+        if self.data.dtype.kind not in "iub":
+            raise DTypeError(f"index: got dtype {self.dtype}; expected an integer tensor.")
+        return int(self.item())
+
+    def __iter__(self):
+        return iter([self[i] for i in range(len(self))])
+
+    def __hash__(self):
+        return id(self)
+
+    def __contains__(self, x):
+        return bool((self == x).any())
+
+    def __repr__(self):
+        body = np.array2string(self.data, separator=", ", precision=4, threshold=1000, prefix="tensor(")
+        if self.data.size == 0:
+            body = f"[], size={self.shape}"
+        notes = ""
+        if self.dtype not in (dtypes.get_default_dtype(), dtypes.int64, dtypes.bool_):
+            notes += f", dtype={self.dtype}"
+        if self.grad_fn is not None:
+            notes += f", grad_fn=<{self.grad_fn.name}>"
+        elif self.requires_grad:
+            notes += ", requires_grad=True"
+        if self.data.size > 16:
+            notes += f", shape={self.shape}"
+        return f"tensor({body}{notes})"
+
+    def describe(self) -> str:
+        """One line of statistics: shape, dtype, min, max, mean, std, zeros, NaN count.
+
+        >>> import glassgrad as gg
+        >>> gg.tensor([0.0, 1.0, float("nan")]).describe()
+        'shape (3,)  float32  min 0  max 1  mean 0.5  std 0.7071  zeros 1  nan 1'
+        """
+        x = self.data.astype(np.float64).ravel()
+        finite = x[~np.isnan(x)]
+        head = f"shape {self.shape}  {self.dtype}"
+        if not finite.size:
+            return f"{head}  no numbers  nan {x.size}"
+        std = finite.std(ddof=1) if finite.size > 1 else 0.0
+        return (
+            f"{head}  min {finite.min():.4g}  max {finite.max():.4g}  mean {finite.mean():.4g}  std {std:.4g}"
+            f"  zeros {int((finite == 0).sum())}  nan {x.size - finite.size}"
+        )
+
+    # ---------------------------------------------------------------------------------------------- to and from NumPy
+
+    def __array__(self, dtype=None, copy=None):
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype)
+
+    def numpy(self) -> np.ndarray:
+        """The array itself, sharing memory. A tensor that wants a gradient must be detached first."""
+        if self.requires_grad and autograd.mode.grad:
+            raise GraphError("numpy: got a tensor that requires grad; expected one that does not. Use .detach().numpy().")
+        return self.data
+
+    def __dlpack__(self, **kwargs):
+        return self.numpy().__dlpack__(**kwargs)
+
+    def __dlpack_device__(self):
+        return self.data.__dlpack_device__()
+
+    def item(self):
+        if self.data.size != 1:
+            raise ArgumentError(f"item: got {self.data.size} values; expected one. Index the tensor, or use tolist().")
+        return self.data.item()
+
+    def tolist(self):
+        return self.data.tolist()
+
+    def __reduce__(self):
+        return _rebuild, (type(self), self.detach().data.copy(), self.requires_grad and self.is_leaf)
+
+    def __deepcopy__(self, memo):
+        if not self.is_leaf:
+            raise GraphError("deepcopy: got a tensor made by an op; expected a leaf. Use .detach() or .clone().")
+        again = _rebuild(type(self), self.data.copy(), self.requires_grad)
+        again.grad = copy.deepcopy(self.grad, memo)
+        memo[id(self)] = again
+        return again
+
+    # ---------------------------------------------------------------------------------------------------- gradients
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        if requires_grad and self.data.dtype.kind != "f":
+            raise DTypeError(f"requires_grad_: got dtype {self.dtype}; expected a floating one. Use .to(gg.float32).")
+        if not requires_grad and not self.is_leaf:
+            raise GraphError("requires_grad_(False): got a tensor made by an op; expected a leaf. Use .detach().")
+        self.requires_grad = requires_grad
+        return self
+
+    def detach(self) -> Tensor:
+        """The same memory without a history."""
+        y = wrap(self.data)
+        self._version = y._version = self._version or [0]
+        return y
+
+    def edge(self):
+        """Where a gradient of this tensor goes: (the node that made it or itself, output index)."""
+        return (self, 0) if self.grad_fn is None else (self.grad_fn, self.output_nr)
+
+    def backward(self, gradient=None, retain_graph=None, create_graph: bool = False) -> None:
+        """Add d(self)/d(leaf) into ``.grad`` of every leaf that wants a gradient.
+
+        Args:
+            gradient: dL/dself, same shape; may be left out for a tensor of one element, where it is 1.
+            retain_graph: keep what backward needs, for a second backward; default ``create_graph``.
+            create_graph: make the gradients differentiable themselves.
+        """
+        autograd.run_backward(
+            [self._root("backward")],
+            [_seed("backward", self, gradient)],
+            retain_graph=create_graph if retain_graph is None else retain_graph,
+            create_graph=create_graph,
+        )
+
+    def _root(self, op):
+        if not self.requires_grad:
+            raise GraphError(
+                f"{op}: got a tensor without a graph; expected one that requires grad. Call requires_grad_() on an "
+                "input before computing, and not inside no_grad()."
+            )
+        return self.edge()
+
+    def _accumulate_grad(self, dx):
+        if self.grad is None:
+            # dx may share memory with another gradient (add passes dy on unchanged).
+            self.grad = dx if dx.requires_grad else dx.clone()
+        elif dx.requires_grad or self.grad.requires_grad:
+            self.grad = self.grad + dx
+        else:
+            np.add(self.grad.data, dx.data, out=self.grad.data)
+
+    def retain_grad(self) -> None:
+        """Keep ``.grad`` although this is not a leaf."""
+        if self.grad_fn is not None and not self._retains_grad:
+            self._retains_grad = True
+            self.register_hook(self._accumulate_grad)
+
+    def register_hook(self, hook):
+        """``hook(grad) -> grad or None`` runs when this tensor's gradient is complete. Returns a handle to remove it."""
+        if not self.requires_grad:
+            raise GraphError("register_hook: got a tensor without grad; expected one that requires grad.")
+        if self.grad_fn is None:
+            self._hooks = hooks = [] if self._hooks is None else self._hooks
+        else:
+            self.grad_fn.hooks = self.grad_fn.hooks or {}
+            hooks = self.grad_fn.hooks.setdefault(self.output_nr, [])
+        hooks.append(hook)
+        return RemovableHandle(hooks, hook)
+
+    # ------------------------------------------------------------------------------------------- memory and in place
+
+    def _view_of(self, base: Tensor) -> None:
+        if self.data is not base.data and not np.may_share_memory(self.data, base.data):
+            return
+        self._version = base._version = base._version or [0]
+        self._base = base if base._base is None else base._base
+
+    def bump_version(self) -> None:
+        if self._version:
+            self._version[0] += 1
+        else:
+            self._version = [1]
+
+    def _become(self, op: str, y: Tensor) -> Tensor:
+        """Take over the value and history of ``y``, in this tensor's memory: the in-place form of what made y."""
+        if autograd.mode.grad and (self.requires_grad or y.requires_grad):
+            if self.grad_fn is None and self.requires_grad:
+                raise GraphError(
+                    f"{op}: got a leaf that requires grad; expected another tensor. "
+                    "Wrap the update in gg.no_grad(), or use the out-of-place form."
+                )
+            if self._base is not None:
+                raise GraphError(
+                    f"{op}: got a view of a tensor in a graph; expected a tensor with its own memory. "
+                    "Assign through the base instead: base[index] = new_value."
+                )
+        if y.shape != self.shape:
+            raise ShapeError(message(op, "result does not fit in place", y.shape, self.shape))
+        if dtypes.category(y.dtype) > dtypes.category(self.dtype):
+            raise DTypeError(message(op, "result cannot be stored in place", y.dtype, self.dtype, "Use the out-of-place form."))
+        if not self.data.flags.writeable:
+            raise ArgumentError(f"{op}: got a read-only array; expected a writable one. Use clone() first.")
+        self.data[...] = y.data
+        self.bump_version()
+        if y.requires_grad:
+            self.requires_grad, self.grad_fn, self.output_nr = True, y.grad_fn, y.output_nr
+        return self
+
+
+class RemovableHandle:
+    """Takes a hook back: ``handle.remove()``, or use it in a with statement."""
+
+    def __init__(self, hooks, hook):
+        self._hooks, self._hook = hooks, hook
+
+    def remove(self) -> None:
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.remove()
+
+
+def wrap(array) -> Tensor:
+    """A Tensor round an array that is known to be good; nothing is checked or copied."""
+    t = Tensor.__new__(Tensor)
+    t.data = array
+    return t
+
+
+def _rebuild(cls, array, requires_grad):
+    t = cls.__new__(cls)
+    t.data = array
+    t.requires_grad = requires_grad
+    return t
+
+
+def _seed(op, y, gradient):
+    if gradient is None:
+        if y.data.size != 1:
+            raise GraphError(
+                f"{op}: got a tensor of shape {y.shape}; expected one element, or gradient= of that shape. "
+                "Reduce it first, for instance with .sum() or .mean()."
+            )
+        return wrap(np.ones_like(y.data))
+    gradient = gradient if isinstance(gradient, Tensor) else wrap(np.asarray(gradient, dtype=y.dtype))
+    if gradient.shape != y.shape:
+        raise ShapeError(message(op, "gradient has the wrong shape", gradient.shape, y.shape))
+    return gradient if gradient.dtype == y.dtype else wrap(gradient.data.astype(y.dtype))
+
+
+def grad(
+    outputs,
+    inputs,
+    grad_outputs=None,
+    retain_graph=None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+):
+    """d(outputs)/d(inputs) as a tuple, leaving every ``.grad`` alone.
+
+    >>> import glassgrad as gg
+    >>> x = gg.tensor(3.0, requires_grad=True)
+    >>> gg.autograd.grad(x * x, x)
+    (tensor(6.),)
+    """
+    outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    given = (grad_outputs,) if grad_outputs is None or isinstance(grad_outputs, Tensor) else tuple(grad_outputs)
+    given = given * len(outputs) if given == (None,) else given
+    for x in inputs:
+        if not x.requires_grad:
+            raise GraphError("grad: got an input that does not require grad; expected requires_grad=True.")
+    dxs = autograd.run_backward(
+        [y._root("grad") for y in outputs],
+        [_seed("grad", y, dy) for y, dy in zip(outputs, given, strict=True)],
+        retain_graph=create_graph if retain_graph is None else retain_graph,
+        create_graph=create_graph,
+        inputs=[x.edge() for x in inputs],
+    )
+    if not allow_unused and any(dx is None for dx in dxs):
+        raise GraphError(
+            f"grad: got input {dxs.index(None)}, which the outputs do not depend on; expected all to be used. "
+            "Pass allow_unused=True to get None for it."
+        )
+    return tuple(dxs)
+
+
+autograd.grad = grad  # type: ignore[attr-defined]  # its public home; it needs Tensor, which autograd.py must not know
+
+
+def _attach() -> None:
+    """Functions of ``ops`` become methods, operators and in-place forms; the first argument is the tensor."""
+    from . import ops
+    from .ops import elementwise as e
+
+    for function in ops.METHODS:
+        setattr(Tensor, function.__name__, function)
+    for function in e.INPLACE:
+        setattr(Tensor, f"{function.__name__}_", _in_place(function))
+    operators = {"add": e.add, "sub": e.sub, "mul": e.mul, "truediv": e.div, "pow": e.pow, "mod": e.remainder}
+    for name, function in operators.items():
+        setattr(Tensor, f"__{name}__", lambda a, b, f=function: f(a, b))
+        setattr(Tensor, f"__r{name}__", lambda a, b, f=function: f(b, a))
+        setattr(Tensor, f"__i{name}__", _in_place(function))
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        setattr(Tensor, f"__{name}__", getattr(e, name))
+    Tensor.__neg__, Tensor.__abs__ = e.neg, e.abs  # type: ignore[attr-defined]
+    Tensor.__and__, Tensor.__or__ = e.logical_and, e.logical_or  # type: ignore[attr-defined]
+    Tensor.__xor__, Tensor.__invert__ = e.logical_xor, e.logical_not  # type: ignore[attr-defined]
+
+
+def _in_place(function):
+    def in_place(self, *args, **keywords):
+        return self._become(f"{function.__name__}_", function(self, *args, **keywords))
+
+    in_place.__name__ = f"{function.__name__}_"
+    in_place.__doc__ = f"``{function.__name__}``, in this tensor's memory."
+    return in_place
+
+
+def _to(self, dtype) -> Tensor:
+    """This tensor in another dtype."""
+    from .ops.elementwise import cast_op
+
+    return cast_op(self, dtype)
+
+
+def _clone(self) -> Tensor:
+    """A copy with its own memory; the gradient passes through."""
+    return self * 1 if self.requires_grad else wrap(self.data.copy())
+
+
+Tensor.to = _to  # type: ignore[attr-defined]
+Tensor.clone = _clone  # type: ignore[attr-defined]
