@@ -20,34 +20,22 @@ from .dtypes import (
     uint8,
 )  # fmt: skip
 from .gradcheck import gradcheck, gradgradcheck
-from .ops.elementwise import (
-    add,
-    ceil,
-    clamp,
-    cos,
-    div,
-    erf,
-    exp,
-    floor,
-    isnan,
-    log,
-    log1p,
-    maximum,
-    minimum,
-    mul,
-    reciprocal,
-    relu,
-    rsqrt,
-    sigmoid,
-    sign,
-    sin,
-    sqrt,
-    square,
-    sub,
-    tanh,
-    where,
-)  # fmt: skip
+from .ops.attention import *
+from .ops.conv import *
+from .ops.dropout import *
+from .ops.elementwise import *
+from .ops.index import *
+from .ops.matmul import *
+from .ops.movement import *
+from .ops.norm import *
+from .ops.pool import *
+from .ops.reduce import *
+from .ops.softmax import *
+from .random import *
 from .tensor import Tensor
 
 _tensor_module._attach()
+
+from . import data, function, metrics, nn, optim  # noqa: E402  (written with Tensor's methods, which exist from here on)
+
 __version__ = "0.1.0"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import threading
 import traceback
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from itertools import count
 
 from .errors import GraphError
 
-_numbers = count(1)
+numbers = count(1)
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 class _Mode(threading.local):
@@ -36,15 +38,22 @@ class Node:
     was, or the leaf tensor itself; None where no gradient is wanted.
     """
 
-    __slots__ = ("__weakref__", "edges", "forward_trace", "hooks", "n_outputs", "number", "post_hooks")
+    # Class-level defaults: a node sets only what it has, which keeps small ops cheap.
+    n_outputs = 1
+    hooks: dict | None = None  # {output index: [f(dy) -> dy or None]}
+    post_hooks: list | None = None
+    forward_trace: traceback.StackSummary | None = None
 
     def __init__(self, edges, n_outputs=1):
         self.edges = edges
         self.n_outputs = n_outputs
-        self.number = next(_numbers)
-        self.hooks = None  # {output index: [f(dy) -> dy or None]}
-        self.post_hooks = None
-        self.forward_trace = traceback.extract_stack()[:-2] if mode.anomaly else None
+        self.number = next(numbers)
+        if mode.anomaly:
+            self.remember_where()
+
+    def remember_where(self) -> None:
+        """Keep the stack, for the message of ``detect_anomaly``."""
+        self.forward_trace = traceback.extract_stack()
 
     @property
     def name(self) -> str:
@@ -62,8 +71,31 @@ class Node:
         """PyTorch's view of the edges: ``((node or leaf, output index), ...)``."""
         return tuple(edge or (None, 0) for edge in self.edges)
 
+    def register_hook(self, hook):
+        """``hook(grad_inputs, grad_outputs)`` runs after this node's backward. Returns a handle to remove it."""
+        self.post_hooks = self.post_hooks or []
+        self.post_hooks.append(hook)
+        return RemovableHandle(self.post_hooks, hook)
+
     def __repr__(self):
         return f"<{self.name}>"
+
+
+class RemovableHandle:
+    """Takes a hook back: ``handle.remove()``, or use it in a with statement."""
+
+    def __init__(self, hooks: list, hook):
+        self._hooks, self._hook = hooks, hook
+
+    def remove(self) -> None:
+        if self._hook in self._hooks:
+            self._hooks.remove(self._hook)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.remove()
 
 
 def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=None):
@@ -71,59 +103,73 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
 
     A root or an input is an edge ``(node or leaf, index)``.
     """
-    arrived: dict = {}  # (target, index) -> gradient so far
+    pending: dict = {}  # node -> gradients of its outputs so far
+    leaves: dict = {}  # id(leaf), since leaves compare element by element -> [leaf, gradient so far]
     heap: list = []
-    queued = set()
     useful = None if inputs is None else _leading_to(inputs, roots)
     wanted = None if inputs is None else {(id(target), index) for target, index in inputs}
     caught: dict = {}
 
-    def deliver(edge, dx):
-        target, index = edge
-        key = (id(target), index)
-        slot = arrived.get(key)
-        arrived[key] = (target, dx) if slot is None else (target, slot[1] + dx)
-        if isinstance(target, Node) and id(target) not in queued:
-            queued.add(id(target))
-            heappush(heap, (-target.number, target))
-
-    with set_grad_enabled(create_graph):
-        for edge, dy in zip(roots, dys, strict=True):
-            deliver(edge, dy)
-        while heap:
+    before, mode.grad = mode.grad, create_graph
+    try:
+        edges, dxs = roots, dys
+        while True:
+            for edge, dx in zip(edges, dxs, strict=True):
+                if edge is None or dx is None:
+                    continue
+                target, index = edge
+                if isinstance(target, Node):
+                    slots = pending.get(target)
+                    if slots is None:
+                        slots = pending[target] = [None] * target.n_outputs
+                        heappush(heap, (-target.number, target))
+                    slots[index] = dx if slots[index] is None else slots[index]._plus(dx)
+                else:
+                    slot = leaves.get(id(target))
+                    if slot is None:
+                        leaves[id(target)] = [target, dx]
+                    else:
+                        slot[1] = slot[1]._plus(dx)
+            if not heap:
+                break
             node = heappop(heap)[1]
-            outputs = []
-            for index in range(node.n_outputs):
-                dy = arrived.pop((id(node), index), (None, None))[1]
-                if node.hooks and dy is not None:
-                    for hook in list(node.hooks.get(index, ())):
-                        replaced = hook(dy)
-                        dy = dy if replaced is None else replaced
-                outputs.append(dy)
-                if wanted and (id(node), index) in wanted:
-                    caught[(id(node), index)] = dy
-            if useful is not None and id(node) not in useful:
-                continue
-            dxs = node.backward(outputs)
+            outputs = pending.pop(node)
+            if node.hooks:
+                for index, hooks in node.hooks.items():
+                    outputs[index] = _through_hooks(hooks, outputs[index])
+            if wanted is not None:
+                for index, dy in enumerate(outputs):
+                    if (id(node), index) in wanted:
+                        caught[(id(node), index)] = dy
+                if id(node) not in useful:
+                    edges = dxs = ()
+                    continue
+            edges, dxs = node.edges, node.backward(outputs)
             if mode.anomaly:
                 _look_for_nan(node, dxs)
             if node.post_hooks:
                 for hook in list(node.post_hooks):
                     hook(dxs, outputs)
-            for edge, dx in zip(node.edges, dxs, strict=True):
-                if edge is not None and dx is not None:
-                    deliver(edge, dx)
             if not retain_graph:
                 node.release()
-        for (key, index), (leaf, dx) in arrived.items():
-            for hook in leaf._hooks or ():
-                replaced = hook(dx)
-                dx = dx if replaced is None else replaced
+        for leaf, dx in leaves.values():
+            if leaf._hooks:
+                dx = _through_hooks(leaf._hooks, dx)
             if wanted is None:
                 leaf._accumulate_grad(dx)
-            elif (key, index) in wanted:
-                caught[(key, index)] = dx
+            else:
+                caught[(id(leaf), 0)] = dx
+    finally:
+        mode.grad = before
     return None if inputs is None else [caught.get((id(target), index)) for target, index in inputs]
+
+
+def _through_hooks(hooks, dy):
+    if dy is not None:
+        for hook in list(hooks):
+            replaced = hook(dy)
+            dy = dy if replaced is None else replaced
+    return dy
 
 
 def _leading_to(inputs, roots) -> set:
@@ -147,7 +193,7 @@ def _look_for_nan(node, dxs):
         if dx is not None and bool(dx.isnan().any()):
             where = ""
             if node.forward_trace:
-                frame = next((f for f in reversed(node.forward_trace) if "glassgrad" not in f.filename), None)
+                frame = next((f for f in reversed(node.forward_trace) if not f.filename.startswith(_PACKAGE)), None)
                 if frame:
                     where = f" Its forward ran at {frame.filename}:{frame.lineno}: {frame.line}"
             raise GraphError(f"{node.name}: backward gave NaN for input {i}.{where}")
@@ -207,14 +253,17 @@ def inference_mode(enabled: bool = True):
 
 
 def set_grad_enabled(enabled: bool):
+    """Context manager: results remember how they were made, or not."""
     return _ModeSwitch(grad=bool(enabled))
 
 
 def is_grad_enabled() -> bool:
+    """Whether results remember how they were made, in this thread."""
     return mode.grad
 
 
 def is_inference_mode_enabled() -> bool:
+    """Whether this thread is inside ``inference_mode``."""
     return mode.inference
 
 

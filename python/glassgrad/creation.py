@@ -49,7 +49,9 @@ def tensor(data, *, dtype=None, requires_grad: bool = False) -> Tensor:
     try:
         array = np.array(data)
     except (ValueError, TypeError) as e:
-        raise ShapeError(f"tensor: got rows of different lengths; expected a rectangular nest of numbers ({e}).") from None
+        raise ShapeError(
+            f"tensor: got rows of different lengths; expected a rectangular nest of numbers ({e})."
+        ) from None
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"tensor: got values of type {array.dtype}; expected numbers or bools.")
     if dtype is not None:
@@ -81,7 +83,9 @@ def from_numpy(array) -> Tensor:
         DTypeError: not an array, or of a dtype without kernels (object, complex, strings, foreign byte order).
     """
     if not isinstance(array, np.ndarray):
-        raise DTypeError(f"from_numpy: got {type(array).__name__}; expected a numpy.ndarray. Use gg.tensor(...) for other data.")
+        raise DTypeError(
+            f"from_numpy: got {type(array).__name__}; expected a numpy.ndarray. Use gg.tensor(...) for other data."
+        )
     if not array.dtype.isnative:
         raise DTypeError(
             f"from_numpy: got byte order {array.dtype.byteorder!r}; expected the machine's own. "
@@ -97,16 +101,19 @@ def from_dlpack(other) -> Tensor:
 
 
 def full(size, fill_value, *, dtype=None, requires_grad: bool = False) -> Tensor:
+    """``fill_value`` everywhere; its dtype is that of the number unless ``dtype`` is given."""
     size = size if isinstance(size, (tuple, list)) else (size,)
     kind = dtypes.of_number(fill_value) if dtype is None else as_dtype(dtype)
     return _finish(np.full(_shape("full", size), fill_value, kind), requires_grad)
 
 
 def zeros(*size, dtype=None, requires_grad: bool = False) -> Tensor:
+    """Zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``, of the default dtype unless said otherwise."""
     return _finish(np.zeros(_shape("zeros", size), as_dtype(dtype or dtypes.get_default_dtype())), requires_grad)
 
 
 def ones(*size, dtype=None, requires_grad: bool = False) -> Tensor:
+    """Ones: ``ones(2, 3)`` or ``ones((2, 3))``, of the default dtype unless said otherwise."""
     return _finish(np.ones(_shape("ones", size), as_dtype(dtype or dtypes.get_default_dtype())), requires_grad)
 
 
@@ -116,6 +123,7 @@ def empty(*size, dtype=None, requires_grad: bool = False) -> Tensor:
 
 
 def eye(n: int, m: int | None = None, *, dtype=None, requires_grad: bool = False) -> Tensor:
+    """(n, m) with ones on the diagonal and zeros elsewhere; m is n unless given."""
     n, m = _shape("eye", (n, n if m is None else m))
     return _finish(np.eye(n, m, dtype=as_dtype(dtype or dtypes.get_default_dtype())), requires_grad)
 
@@ -129,13 +137,21 @@ def arange(start, end=None, step=1, *, dtype=None, requires_grad: bool = False) 
     """
     start, end = (0, start) if end is None else (start, end)
     if step == 0 or (end - start) * step < 0:
-        raise ArgumentError(f"arange: got start={start}, end={end}, step={step}; expected a step that leads from start to end.")
+        raise ArgumentError(
+            f"arange: got start={start}, end={end}, step={step}; expected a step that leads from start to end."
+        )
     floating = any(isinstance(v, (float, np.floating)) for v in (start, end, step))
     kind = as_dtype(dtype) if dtype is not None else (dtypes.get_default_dtype() if floating else dtypes.int64)
     return _finish(np.arange(start, end, step).astype(kind), requires_grad)
 
 
 def linspace(start, end, steps: int, *, dtype=None, requires_grad: bool = False) -> Tensor:
+    """``steps`` numbers at equal distances from start to end, both included.
+
+    >>> import glassgrad as gg
+    >>> gg.linspace(0, 1, 3)
+    tensor([0. , 0.5, 1. ])
+    """
     (steps,) = _shape("linspace", (steps,))
     return _finish(np.linspace(start, end, steps).astype(as_dtype(dtype or dtypes.get_default_dtype())), requires_grad)
 
@@ -187,6 +203,7 @@ empty_like, rand_like, randn_like = _like(empty), _like(rand), _like(randn)
 
 
 def randint_like(input, low, high=None, *, dtype=None) -> Tensor:
+    """Integers of [low, high) in the shape and dtype of ``input``; ``randint_like(x, high)`` starts at 0."""
     low, high = (0, low) if high is None else (low, high)
     return randint(low, high, input.shape, dtype=dtype or input.dtype)
 

@@ -6,6 +6,8 @@ A dtype is NumPy's. Promotion looks at the category first (bool < integer < floa
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .errors import DTypeError
@@ -21,11 +23,18 @@ uint8 = np.dtype("uint8")
 bool_ = np.dtype("bool")
 
 _ALL = (float16, float32, float64, int64, int32, int16, int8, uint8, bool_)
-_BY_NAME = {str(d): d for d in _ALL} | {"float": float32, "double": float64, "half": float16, "long": int64, "int": int32}
+_BY_NAME = {str(d): d for d in _ALL} | {
+    "float": float32,
+    "double": float64,
+    "half": float16,
+    "long": int64,
+    "int": int32,
+}
 _default = float32
 
 
 def get_default_dtype() -> np.dtype:
+    """The dtype of floats that come from Python numbers: float32 unless ``set_default_dtype`` changed it."""
     return _default
 
 
@@ -95,7 +104,7 @@ def result_type(*operands) -> np.dtype:
         rank = 2 if dtype is None else (0 if x.ndim else 1)
         dtype = of_number(x) if dtype is None else dtype
         ranks[rank] = dtype if ranks[rank] is None else promote(ranks[rank], dtype)
-    result = None
+    result: Any = None
     for dtype in ranks:
         if dtype is None:
             continue

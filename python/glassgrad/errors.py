@@ -51,7 +51,9 @@ def check_dim(op: str, dim: int, ndim: int) -> int:
     if not isinstance(dim, int) and not hasattr(dim, "__index__"):
         raise DTypeError(message(op, "dim is not an integer", repr(dim), "an int"))
     if not -extent <= dim < extent:
-        raise AxisError(message(op, "dim out of range", f"dim={dim} for {ndim} dimensions", f"{-extent} <= dim < {extent}"))
+        raise AxisError(
+            message(op, "dim out of range", f"dim={dim} for {ndim} dimensions", f"{-extent} <= dim < {extent}")
+        )
     return int(dim) % extent
 
 

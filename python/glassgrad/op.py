@@ -3,7 +3,8 @@
 An op is its maths: a NumPy ``reference``, derivative rules, and samples. What backward needs is read off the rules: a
 rule ``lambda dy, b: dy * b`` names the input ``b``, so ``b`` is saved, and only when that rule will run. Names a rule may
 ask for: an input (as ``reference`` names it), ``y`` (the output), one of ``extras`` (further results of the kernel that
-only backward sees), and, keyword-only, any static argument.
+only backward sees), ``shapes``, ``dtypes_in`` and ``needs`` (a tuple each, one entry per input), and, keyword-only, any
+static argument.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import backends
-from .autograd import Node, mode
+from .autograd import Node, mode, numbers
+from .backends import selected
 from .errors import GraphError
 from .tensor import Tensor, wrap
 
@@ -23,7 +24,7 @@ REGISTRY: dict[str, Op] = {}
 
 @dataclass(frozen=True)
 class Sample:
-    """One call of an op: ``Sample((x,), dim=-1)``. Arrays are NumPy's; ints, bools and None stay as they are.
+    """One call of an op: ``Sample((x,), dict(dim=-1))``. Arrays are NumPy's; ints, bools and None stay as they are.
 
     ``differentiable`` is False where the derivative does not exist (a kink, an integer input, an empty maximum).
     """
@@ -40,17 +41,67 @@ class _Rule:
     def __init__(self, f, known, variadic):
         self.f = f
         parameters = list(inspect.signature(f).parameters.values())[1:]  # the first is dy
-        positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-        self.saves = tuple(positional)
+        self.saves = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         self.static = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
         self.all_static = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        unknown = [name for name in positional if name not in known]
+        unknown = [name for name in self.saves if name not in known]
         if unknown and not variadic:
             raise TypeError(f"rule asks for {unknown}; known are {sorted(known)}")
 
-    def __call__(self, dy, saved, static):
-        keywords = static if self.all_static else {name: static[name] for name in self.static}
-        return self.f(dy, *[saved[name] for name in self.saves], **keywords)
+    def bind(self, names):
+        """The rule as ``f(dy, saved, static)``, with ``saved`` in the order of ``names``."""
+        f, slots, wanted = self.f, tuple(names.index(n) for n in self.saves), self.static
+        if self.all_static:
+            return lambda dy, saved, static: f(dy, *[saved[i] for i in slots], **static)
+        if wanted:
+            return lambda dy, saved, static: f(
+                dy, *[saved[i] for i in slots], **{name: static[name] for name in wanted}
+            )
+        if len(slots) == 1:
+            (only,) = slots
+            return lambda dy, saved, static: f(dy, saved[only])
+        return lambda dy, saved, static: f(dy, *[saved[i] for i in slots])
+
+
+class _Plan:
+    """What to keep, and which rules run, when certain inputs want a gradient: worked out once per op and pattern."""
+
+    def __init__(self, op: Op, needs: tuple[bool, ...]):
+        rules: list[_Rule | None]
+        if op.joint:
+            rules = [op.joint]
+        else:
+            rules = [rule if need else None for rule, need in zip(op.rules, needs, strict=True)]
+        names = [name for rule in rules if rule for name in rule.saves]
+        if op.fused_vjp:
+            names += [n for n in op.fused_vjp[1:] if n in op.inputs or n in op.extras or n == "y"]
+        if op.broadcasts:
+            names.append("shapes")
+        # Inputs first: they are kept as they are, the rest needs a look.
+        self.names = sorted(dict.fromkeys(names), key=lambda name: name not in op.inputs)
+        self.inputs = tuple(op.inputs.index(n) for n in self.names if n in op.inputs)
+        self.others = tuple(self._source(op, n) for n in self.names if n not in op.inputs)
+        self.tensors = tuple(i for i, n in enumerate(self.names) if n not in _TUPLES)
+        self.output = self.names.index("y") if "y" in self.names else None
+        self.shapes = self.names.index("shapes") if op.broadcasts else None
+        self.needs = needs
+        self.rules = tuple(rule and rule.bind(self.names) for rule in rules)
+        self.fused = op.fused_vjp and op.fused_vjp[0]
+        self.fused_arguments = [
+            (self.names.index(n), None) if n in self.names else (None, n) for n in (op.fused_vjp or ())[1:]
+        ]
+
+    @staticmethod
+    def _source(op, name):
+        """(kind, index): where a saved value that is no input comes from."""
+        if name in op.extras:
+            return "extra", op.extras.index(name)
+        if name == "y" or name in op.outputs:
+            return "output", 0 if name == "y" else op.outputs.index(name)
+        return name, 0
+
+
+_TUPLES = ("shapes", "needs", "dtypes_in")
 
 
 class Op:
@@ -68,7 +119,14 @@ class Op:
             no second derivative is asked for.
         is_view: the result shares memory with the first input.
         broadcasts: inputs broadcast; a gradient is summed back to its input's shape.
-        multi: the reference returns several differentiable outputs.
+        multi: the reference returns several outputs.
+        outputs: their names, where a rule asks for one (an integer one: a floating output is asked for as ``y``).
+        pointwise: each result's error is measured in its own ulps; otherwise in ulps of the largest result, since a
+            sum of large terms may come out small.
+        ulps: how far the native kernel may be from the reference in float64. A sum of n terms in blocks stays below 8;
+            a formula that cancels says what it needs.
+        native: False where NumPy's own copy, sort or look-up is the kernel, so no C++ twin is expected: the default of
+            views, which move no data.
     """
 
     def __init__(
@@ -85,32 +143,32 @@ class Op:
         is_view: bool = False,
         broadcasts: bool = False,
         multi: bool = False,
+        outputs: tuple[str, ...] = (),
+        pointwise: bool = False,
+        ulps: float = 8.0,
+        native: bool | None = None,
         doc: str = "",
     ):
         self.name, self.reference, self.samples = name, reference, samples
         self.extras, self.is_view, self.broadcasts, self.multi = extras, is_view, broadcasts, multi
+        self.outputs = outputs
+        self.pointwise, self.ulps = pointwise, ulps
+        self.native = (not is_view) if native is None else native
         self.doc = doc or (inspect.getdoc(reference) or "")
         parameters = inspect.signature(reference).parameters.values()
         self.inputs = inputs or tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
-        variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        known = {*self.inputs, *extras, "y", "shapes", "needs", "dtypes_in"}
-        self.rules = None if vjps is None else tuple(r and _Rule(r, known, variadic) for r in vjps)
-        self.joint = None if vjp is None else _Rule(vjp, known, variadic)
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        known = {*self.inputs, *extras, *outputs, "y", *_TUPLES}
+        self.rules = tuple(r and _Rule(r, known, self.variadic) for r in vjps or ())
+        self.joint = None if vjp is None else _Rule(vjp, known, self.variadic)
         self.fused_vjp = fused_vjp
         self.differentiable = vjps is not None or vjp is not None
         self._plans: dict = {}
         REGISTRY[name] = self
 
-    def saved_names(self, needs: tuple[bool, ...]) -> tuple[str, ...]:
-        """What to keep when the inputs marked in ``needs`` want a gradient."""
+    def plan(self, needs: tuple[bool, ...]) -> _Plan:
         plan = self._plans.get(needs)
-        if plan is None:
-            rules = [self.joint] if self.joint else [r for r, need in zip(self.rules, needs, strict=True) if need and r]
-            names = [name for rule in rules for name in rule.saves]
-            if self.fused_vjp:
-                names += [n for n in self.fused_vjp[1:] if n in self.inputs or n in self.extras or n == "y"]
-            plan = self._plans[needs] = tuple(dict.fromkeys(names))
-        return plan
+        return plan or self._plans.setdefault(needs, _Plan(self, needs))
 
     def __repr__(self):
         return f"<op {self.name}>"
@@ -119,59 +177,61 @@ class Op:
 class OpNode(Node):
     """The application of an op that wants a gradient."""
 
-    __slots__ = ("op", "saved", "static")
+    versions: list | None = None  # of the saved tensors; None: none was ever changed in place
 
-    def __init__(self, op, edges, n_outputs, saved, static):
-        super().__init__(edges, n_outputs)
-        self.op, self.saved, self.static = op, saved, static
+    def __init__(self, op, plan, edges, saved, static):
+        self.edges, self.number = edges, next(numbers)  # as Node does, without the call
+        self.op, self.plan, self.saved, self.static = op, plan, saved, static
 
     @property
     def name(self):
         return self.op.name
 
-    def _unpack(self) -> dict:
+    def saved_values(self) -> list:
+        """What backward needs, checked to be what forward saw."""
         if self.saved is None:
             raise GraphError(
                 f"{self.name}: backward through a graph that was freed: got a second backward; expected one. "
                 "Pass retain_graph=True to the first to keep what it saved."
             )
-        values = {}
-        for name, (kept, version) in self.saved.items():
-            if isinstance(kept, Tensor) and kept.version != version:
+        plan, values = self.plan, self.saved
+        for k, i in enumerate(plan.tensors):
+            kept = values[i]
+            if kept is None or kept._version is None:
+                continue
+            version = 0 if self.versions is None else self.versions[k]
+            if kept._version[0] != version:
                 raise GraphError(
-                    f"{self.name}: its saved tensor {name!r} {kept.shape} was modified in place: got version "
+                    f"{self.name}: its saved tensor {plan.names[i]!r} {kept.shape} was modified in place: got version "
                     f"{kept.version}; expected {version}. Use the out-of-place form, or clone() before the change."
                 )
-            if name == "y" and mode.grad and not kept.requires_grad:
-                kept = _alias(kept, self)
-            values[name] = kept
+        if plan.output is not None and mode.grad:
+            values = list(values)
+            values[plan.output] = _alias(values[plan.output], self)
         return values
 
     def backward(self, dys):
-        op = self.op
+        op, plan, static = self.op, self.plan, self.static
+        saved = self.saved_values()
         dy = dys if op.multi else dys[0]
-        saved = self._unpack()
-        static = self.static
-        if op.fused_vjp and not mode.grad:
-            fused = backends.current().fused(op.fused_vjp[0])
+        if plan.fused and not mode.grad:
+            fused = selected.backend.fused(plan.fused)
             if fused is not None:
-                rest = [saved[n] if n in saved else static[n] for n in op.fused_vjp[1:]]
+                rest = [static[name] if i is None else saved[i] for i, name in plan.fused_arguments]
                 dxs = fused(dy.data, *[r.data if isinstance(r, Tensor) else r for r in rest])
                 if dxs is not NotImplemented:
-                    dxs = dxs if isinstance(dxs, tuple) else (dxs,)
-                    dxs = [None if d is None else wrap(d) for d in dxs]
-                    return dxs + [None] * (len(self.edges) - len(dxs))
+                    if not isinstance(dxs, tuple):
+                        return [wrap(dxs)] + [None] * (len(self.edges) - 1)
+                    return [None if d is None else wrap(d) for d in dxs] + [None] * (len(self.edges) - len(dxs))
         if op.joint:
-            dxs = op.joint(dy, saved, static)
+            dxs = plan.rules[0](dy, saved, static)
             return dxs if isinstance(dxs, (tuple, list)) else (dxs,)
-        dxs = []
-        for i, (edge, rule) in enumerate(zip(self.edges, op.rules, strict=True)):
-            dx = None
-            if edge is not None and rule is not None:
-                dx = rule(dy, saved, static)
-                if op.broadcasts and dx is not None and dx.data.shape != saved["shapes"][i]:
-                    dx = dx.sum_to_size(saved["shapes"][i])
-            dxs.append(dx)
+        dxs = [rule and rule(dy, saved, static) for rule in plan.rules]
+        if plan.shapes is not None:
+            for i, shape in enumerate(saved[plan.shapes]):
+                dx = dxs[i]
+                if dx is not None and dx.data.shape != shape:
+                    dxs[i] = dx.sum_to_size(shape)
         return dxs
 
     def release(self):
@@ -189,53 +249,83 @@ def _alias(t, node):
 
 def apply(op: Op, *inputs, **static):
     """Compute ``op`` and, if an input wants a gradient, remember how. Inputs are Tensors or None."""
-    result = backends.current().kernel(op)(*[None if t is None else t.data for t in inputs], **static)
-    extras: tuple = ()
+    arrays = [None if t is None else t.data for t in inputs]
+    result = selected.kernels[op](*arrays, **static)
+    if result is NotImplemented:
+        result = selected.backend.fall_back(op, arrays, static)
+    extras: list | tuple = ()
     if op.extras:
         result, *extras = result
     if op.multi:
-        outputs = tuple(wrap(r) for r in result)
+        outputs = [wrap(r) for r in result]
     else:
-        y = wrap(result)
-        outputs = (y,)
+        y = _new(Tensor)
+        y.data = result
+        outputs = [y]
     if op.is_view:
+        for index, y in enumerate(outputs):
+            y._view_of(inputs[0], op, static, index)
+    if mode.grad:
+        if op.differentiable:
+            for t in inputs:
+                if t is not None and t.requires_grad:
+                    _record(op, inputs, outputs, extras, static)
+                    break
+    elif mode.inference:
         for y in outputs:
-            y._view_of(inputs[0])
-    if mode.grad and op.differentiable:
-        for t in inputs:
-            if t is not None and t.requires_grad:
-                _record(op, inputs, outputs, extras, static)
-                break
-    return outputs if op.multi else outputs[0]
+            y._inference = True
+    return tuple(outputs) if op.multi else y
+
+
+_new = Tensor.__new__
 
 
 def _record(op, inputs, outputs, extras, static):
-    needs = tuple(t is not None and t.requires_grad for t in inputs)
-    edges = [t.edge() if need else None for t, need in zip(inputs, needs, strict=True)]
-    saved = {}
-    for name in op.saved_names(needs):
-        if name == "y":
-            kept = wrap(outputs[0].data)  # not the output itself: output -> node -> output would be a cycle
-            kept._version = outputs[0]._version = outputs[0]._version or [0]
-        elif name in op.inputs:
-            kept = inputs[op.inputs.index(name)]
-        elif name == "shapes":
-            kept = tuple(t.data.shape for t in inputs)
-        elif name == "needs":
-            kept = needs
-        elif name == "dtypes_in":
-            kept = tuple(t.data.dtype for t in inputs)
+    edges: list = []
+    for t in inputs:
+        if t is None or not t.requires_grad:
+            edges.append(None)
+        elif t.grad_fn is None or t._base is not None:
+            edges.append(t.edge())
         else:
-            kept = wrap(extras[op.extras.index(name)])
-        saved[name] = (kept, kept.version if isinstance(kept, Tensor) else 0)
-    if op.broadcasts:
-        saved["shapes"] = (tuple(t.data.shape for t in inputs), 0)
-    node = OpNode(op, edges, len(outputs), saved, static)
-    for index, y in enumerate(outputs):
+            edges.append((t.grad_fn, t.output_nr))
+    needs = tuple([edge is not None for edge in edges])
+    plan = op._plans.get(needs) or op.plan(needs)
+    saved: list = [inputs[i] for i in plan.inputs]
+    for kind, index in plan.others:
+        if kind == "shapes":
+            saved.append([t if t is None else t.data.shape for t in inputs])
+        elif kind == "output":
+            y = outputs[index]
+            kept = wrap(y.data)  # not the output itself: output -> node -> output would be a cycle
+            kept._version = y._version = y._version or [0, 0]
+            saved.append(kept)
+        elif kind == "extra":
+            saved.append(wrap(extras[index]))
+        elif kind == "needs":
+            saved.append(needs)
+        else:
+            saved.append([t if t is None else t.data.dtype for t in inputs])
+    node = OpNode(op, plan, edges, saved, static)
+    if op.multi:
+        node.n_outputs = len(outputs)
+    if mode.anomaly:
+        node.remember_where()
+    for i in plan.tensors:
+        if saved[i] is not None and saved[i]._version is not None:
+            node.versions = [
+                0 if (t := saved[i]) is None or t._version is None else t._version[0] for i in plan.tensors
+            ]
+            break
+    for y in outputs:
         if y.data.dtype.kind == "f":
-            y.requires_grad, y.grad_fn, y.output_nr = True, node, index
+            y.requires_grad, y.grad_fn = True, node
+    if op.multi:
+        for index, y in enumerate(outputs):
+            y.output_nr = index
 
 
 def run(op: Op, *arrays, **static):
-    """The kernel alone, on arrays: for optimizer steps and other work that no gradient passes through."""
-    return backends.current().kernel(op)(*arrays, **static)
+    """The kernel alone, on arrays: for work that no gradient passes through."""
+    result = selected.kernels[op](*arrays, **static)
+    return selected.backend.fall_back(op, arrays, static) if result is NotImplemented else result

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,20 +25,51 @@ class Tensor:
 
     # Class-level defaults: a new Tensor sets `data` alone, which is most of what a small op costs.
     grad: Tensor | None = None
-    requires_grad: bool = False
+    requires_grad: builtins.bool = False
     grad_fn: Any = None
-    output_nr: int = 0
-    _version: list | None = None  # shared by a base and its views
-    _base: Tensor | None = None
+    output_nr: builtins.int = 0
+    _version: Any = None  # None, or [changes in place, changes of the graph]; shared by a base and its views
+    _base: Any = None  # the Tensor whose memory this is a view of
+    _steps: tuple = ()  # how a view is made of its base: ((op, static, output), ...)
+    _graph_version = 0  # of the base when this view's grad_fn was made
+    _inference = False
     _hooks: list | None = None
     _retains_grad = False
     __array_ufunc__ = None  # np.sin(t) must fail instead of dropping the gradient
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # what _attach gives
 
         def __getattr__(self, name: str) -> Any: ...
+        def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
+        def __rfloordiv__(self, other: Any) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __rmod__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __rmatmul__(self, other: Any) -> Tensor: ...
+        def __and__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __xor__(self, other: Any) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
 
-    def __init__(self, data, requires_grad: bool = False):
+    def __init__(self, data, requires_grad: builtins.bool = False):
         self.data = np.asarray(data)
         if requires_grad:
             self.requires_grad_()
@@ -44,11 +77,11 @@ class Tensor:
     # ------------------------------------------------------------------------------------------------- what it is
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[builtins.int, ...]:
         return self.data.shape
 
     @property
-    def ndim(self) -> int:
+    def ndim(self) -> builtins.int:
         return self.data.ndim
 
     @property
@@ -60,38 +93,38 @@ class Tensor:
         return "cpu"
 
     @property
-    def is_leaf(self) -> bool:
+    def is_leaf(self) -> builtins.bool:
         return self.grad_fn is None
 
     @property
-    def version(self) -> int:
+    def version(self) -> builtins.int:
         """How often its memory was changed in place."""
         return self._version[0] if self._version else 0
 
     @property
-    def nbytes(self) -> int:
+    def nbytes(self) -> builtins.int:
         return self.data.nbytes
 
-    def dim(self) -> int:
+    def dim(self) -> builtins.int:
         return self.data.ndim
 
-    def numel(self) -> int:
+    def numel(self) -> builtins.int:
         return self.data.size
 
-    def element_size(self) -> int:
+    def element_size(self) -> builtins.int:
         return self.data.itemsize
 
-    def size(self, dim: int | None = None):
+    def size(self, dim: builtins.int | None = None):
         return self.data.shape if dim is None else self.data.shape[dim]
 
-    def stride(self, dim: int | None = None):
+    def stride(self, dim: builtins.int | None = None):
         strides = tuple(s // self.data.itemsize for s in self.data.strides)
         return strides if dim is None else strides[dim]
 
-    def is_contiguous(self) -> bool:
+    def is_contiguous(self) -> builtins.bool:
         return self.data.flags.c_contiguous
 
-    def is_floating_point(self) -> bool:
+    def is_floating_point(self) -> builtins.bool:
         return self.data.dtype.kind == "f"
 
     def __len__(self):
@@ -120,8 +153,7 @@ class Tensor:
     def __iter__(self):
         return iter([self[i] for i in range(len(self))])
 
-    def __hash__(self):
-        return id(self)
+    __hash__ = object.__hash__
 
     def __contains__(self, x):
         return bool((self == x).any())
@@ -168,7 +200,9 @@ class Tensor:
     def numpy(self) -> np.ndarray:
         """The array itself, sharing memory. A tensor that wants a gradient must be detached first."""
         if self.requires_grad and autograd.mode.grad:
-            raise GraphError("numpy: got a tensor that requires grad; expected one that does not. Use .detach().numpy().")
+            raise GraphError(
+                "numpy: got a tensor that requires grad; expected one that does not. Use .detach().numpy()."
+            )
         return self.data
 
     def __dlpack__(self, **kwargs):
@@ -185,6 +219,58 @@ class Tensor:
     def tolist(self):
         return self.data.tolist()
 
+    # ------------------------------------------------------------------------------------------------- other dtypes
+
+    def to(self, *args, dtype=None, device=None, copy: builtins.bool = False) -> Tensor:
+        """This tensor with another dtype (or that of another tensor); itself when nothing changes.
+
+        >>> import glassgrad as gg
+        >>> gg.tensor([1, 2]).to(gg.float32)
+        tensor([1., 2.])
+        """
+        for arg in args:
+            if isinstance(arg, Tensor):
+                dtype, device = arg.dtype, arg.device
+            elif arg == "cpu":
+                device = arg
+            else:
+                dtype = arg
+        if device not in (None, "cpu"):
+            raise ArgumentError(message("to", "unknown device", repr(device), "'cpu'"))
+        from .ops.elementwise import cast_op
+
+        y = self if dtype is None else cast_op(self, dtype)
+        return y.clone() if copy and y is self else y
+
+    def type(self, dtype=None):
+        """The dtype's name, or this tensor in another dtype."""
+        return str(self.dtype) if dtype is None else self.to(dtype)
+
+    def float(self) -> Tensor:
+        return self.to(dtypes.float32)
+
+    def double(self) -> Tensor:
+        return self.to(dtypes.float64)
+
+    def half(self) -> Tensor:
+        return self.to(dtypes.float16)
+
+    def long(self) -> Tensor:
+        return self.to(dtypes.int64)
+
+    def int(self) -> Tensor:
+        return self.to(dtypes.int32)
+
+    def bool(self) -> Tensor:
+        return self.to(dtypes.bool_)
+
+    def cpu(self) -> Tensor:
+        return self
+
+    def data_ptr(self):
+        """The address of the first element."""
+        return self.data.ctypes.data
+
     def __reduce__(self):
         return _rebuild, (type(self), self.detach().data.copy(), self.requires_grad and self.is_leaf)
 
@@ -198,7 +284,11 @@ class Tensor:
 
     # ---------------------------------------------------------------------------------------------------- gradients
 
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+    def requires_grad_(self, requires_grad: builtins.bool = True) -> Tensor:
+        if requires_grad and self._inference:
+            raise GraphError(
+                "requires_grad_: got a tensor made in inference_mode; expected another. Use .clone() outside it."
+            )
         if requires_grad and self.data.dtype.kind != "f":
             raise DTypeError(f"requires_grad_: got dtype {self.dtype}; expected a floating one. Use .to(gg.float32).")
         if not requires_grad and not self.is_leaf:
@@ -209,14 +299,16 @@ class Tensor:
     def detach(self) -> Tensor:
         """The same memory without a history."""
         y = wrap(self.data)
-        self._version = y._version = self._version or [0]
+        self._version = y._version = self._version or [0, 0]
         return y
 
     def edge(self):
         """Where a gradient of this tensor goes: (the node that made it or itself, output index)."""
+        if self._base is not None and self._version[1] != self._graph_version:
+            self._refresh()
         return (self, 0) if self.grad_fn is None else (self.grad_fn, self.output_nr)
 
-    def backward(self, gradient=None, retain_graph=None, create_graph: bool = False) -> None:
+    def backward(self, gradient=None, retain_graph=None, create_graph: builtins.bool = False) -> None:
         """Add d(self)/d(leaf) into ``.grad`` of every leaf that wants a gradient.
 
         Args:
@@ -239,10 +331,16 @@ class Tensor:
             )
         return self.edge()
 
+    def _plus(self, dx: Tensor) -> Tensor:
+        """self + dx, two gradients that meet. Small ones skip the op: recording nothing, it would cost 4 times the sum."""
+        if autograd.mode.grad or self.data.size > 1024:
+            return self + dx
+        return wrap(np.asarray(self.data + dx.data))  # NumPy adds 0-d arrays to a scalar
+
     def _accumulate_grad(self, dx):
         if self.grad is None:
             # dx may share memory with another gradient (add passes dy on unchanged).
-            self.grad = dx if dx.requires_grad else dx.clone()
+            self.grad = dx if dx.requires_grad else wrap(dx.data.copy())
         elif dx.requires_grad or self.grad.requires_grad:
             self.grad = self.grad + dx
         else:
@@ -251,8 +349,14 @@ class Tensor:
     def retain_grad(self) -> None:
         """Keep ``.grad`` although this is not a leaf."""
         if self.grad_fn is not None and not self._retains_grad:
+            me = weakref.ref(self)  # this tensor -> node -> hook -> this tensor would be a cycle
+
+            def keep(dy):
+                if (tensor := me()) is not None:
+                    tensor._accumulate_grad(dy)
+
+            self.register_hook(keep)
             self._retains_grad = True
-            self.register_hook(self._accumulate_grad)
 
     def register_hook(self, hook):
         """``hook(grad) -> grad or None`` runs when this tensor's gradient is complete. Returns a handle to remove it."""
@@ -263,64 +367,113 @@ class Tensor:
         else:
             self.grad_fn.hooks = self.grad_fn.hooks or {}
             hooks = self.grad_fn.hooks.setdefault(self.output_nr, [])
-        hooks.append(hook)
-        return RemovableHandle(hooks, hook)
+        hooks.insert(len(hooks) - self._retains_grad, hook)  # retain_grad sees what all other hooks made of it
+        return autograd.RemovableHandle(hooks, hook)
 
     # ------------------------------------------------------------------------------------------- memory and in place
 
-    def _view_of(self, base: Tensor) -> None:
-        if self.data is not base.data and not np.may_share_memory(self.data, base.data):
-            return
-        self._version = base._version = base._version or [0]
-        self._base = base if base._base is None else base._base
+    def _view_of(self, base: Tensor, op, static, output: builtins.int) -> None:
+        """Note that ``op`` made this of ``base`` without moving data."""
+        if not np.may_share_memory(self.data, base.data):
+            return  # the op had to copy after all
+        self._version = base._version = base._version or [0, 0]
+        self._graph_version = self._version[1]
+        if base._base is None:
+            self._base, self._steps = base, ((op, static, output),)
+        else:
+            self._base, self._steps = base._base, (*base._steps, (op, static, output))
+
+    def _refresh(self) -> None:
+        """The base's history was changed through another view: take it over."""
+        again = through(self._steps, self._base)
+        self.requires_grad, self.grad_fn, self.output_nr = again.requires_grad, again.grad_fn, again.output_nr
+        self._graph_version = self._version[1]
 
     def bump_version(self) -> None:
         if self._version:
             self._version[0] += 1
         else:
-            self._version = [1]
+            self._version = [1, 0]
 
-    def _become(self, op: str, y: Tensor) -> Tensor:
-        """Take over the value and history of ``y``, in this tensor's memory: the in-place form of what made y."""
-        if autograd.mode.grad and (self.requires_grad or y.requires_grad):
-            if self.grad_fn is None and self.requires_grad:
-                raise GraphError(
-                    f"{op}: got a leaf that requires grad; expected another tensor. "
-                    "Wrap the update in gg.no_grad(), or use the out-of-place form."
-                )
-            if self._base is not None:
-                raise GraphError(
-                    f"{op}: got a view of a tensor in a graph; expected a tensor with its own memory. "
-                    "Assign through the base instead: base[index] = new_value."
-                )
+    def copy_(self, src) -> Tensor:
+        """Overwrite with ``src``, broadcast and cast; the gradient then goes to ``src``."""
+        src = src if isinstance(src, Tensor) else wrap(np.asarray(src))
+        return self._become("copy_", src.to(self.dtype).expand(self.shape))
+
+    def fill_(self, value) -> Tensor:
+        """Overwrite every element with ``value``."""
+        return self._become("fill_", wrap(np.full(self.shape, value, self.dtype)))
+
+    def zero_(self) -> Tensor:
+        return self.fill_(0)
+
+    def _check_writable(self, op: str, y: Tensor) -> None:
         if y.shape != self.shape:
             raise ShapeError(message(op, "result does not fit in place", y.shape, self.shape))
         if dtypes.category(y.dtype) > dtypes.category(self.dtype):
-            raise DTypeError(message(op, "result cannot be stored in place", y.dtype, self.dtype, "Use the out-of-place form."))
+            raise DTypeError(
+                message(op, "result cannot be stored in place", y.dtype, self.dtype, "Use the out-of-place form.")
+            )
         if not self.data.flags.writeable:
-            raise ArgumentError(f"{op}: got a read-only array; expected a writable one. Use clone() first.")
+            raise ArgumentError(
+                message(op, "memory is read-only", "a read-only array", "a writable one", "Use clone() first.")
+            )
+
+    def _become(self, op: str, y: Tensor) -> Tensor:
+        """Take over the value and history of ``y``, in this tensor's memory: the in-place form of what made y."""
+        self._check_writable(op, y)
+        in_graph = autograd.mode.grad and (self.requires_grad or y.requires_grad)
+        if in_graph and y.requires_grad and y.grad_fn is None:
+            y = y.clone()  # the gradient goes to the leaf y; this tensor is not it
+        owner = self if self._base is None else self._base
+        if in_graph and owner.requires_grad and owner.grad_fn is None:
+            raise GraphError(
+                f"{op}: got a leaf that requires grad{'' if owner is self else ' (through a view of it)'}; expected "
+                "another tensor. Wrap the update in gg.no_grad(), or use the out-of-place form."
+            )
         self.data[...] = y.data
         self.bump_version()
-        if y.requires_grad:
-            self.requires_grad, self.grad_fn, self.output_nr = True, y.grad_fn, y.output_nr
+        if not in_graph:
+            return self
+        self._version[1] += 1
+        if self._base is None:
+            self.requires_grad, self.grad_fn, self.output_nr = y.requires_grad, y.grad_fn, y.output_nr
+        else:
+            node = _ViewWrite(
+                [owner.edge() if owner.requires_grad else None, y.edge() if y.requires_grad else None], self
+            )
+            owner.requires_grad, owner.grad_fn, owner.output_nr = True, node, 0
+            self._refresh()
         return self
 
 
-class RemovableHandle:
-    """Takes a hook back: ``handle.remove()``, or use it in a with statement."""
+def through(steps, base: Tensor) -> Tensor:
+    """The view of ``base`` that ``steps`` describe."""
+    from .op import apply
 
-    def __init__(self, hooks, hook):
-        self._hooks, self._hook = hooks, hook
+    for op, static, output in steps:
+        made = apply(op, base, **static)
+        base = made[output] if isinstance(made, tuple) else made
+    return base
 
-    def remove(self) -> None:
-        if self._hook in self._hooks:
-            self._hooks.remove(self._hook)
 
-    def __enter__(self):
-        return self
+class _ViewWrite(autograd.Node):
+    """The base after a view of it was overwritten: elsewhere it is the old base, there the new value."""
 
-    def __exit__(self, *exc):
-        self.remove()
+    def __init__(self, edges, view):
+        super().__init__(edges)
+        self.steps, base = view._steps, view._base.data
+        # Axes from the longest stride to the shortest: a mask laid out otherwise would be copied by a step, not viewed.
+        self.order = sorted(range(base.ndim), key=lambda d: -abs(base.strides[d]))
+        self.shape = base.shape
+
+    def backward(self, dys):
+        (dy,) = dys
+        ordered = np.ones([self.shape[d] for d in self.order], dy.dtype)
+        kept = wrap(ordered.transpose(np.argsort(self.order)) if self.order else ordered)
+        with autograd.no_grad():
+            through(self.steps, kept).data[...] = 0
+        return [self.edges[0] and dy * kept, self.edges[1] and through(self.steps, dy)]
 
 
 def wrap(array) -> Tensor:
@@ -344,7 +497,7 @@ def _seed(op, y, gradient):
                 f"{op}: got a tensor of shape {y.shape}; expected one element, or gradient= of that shape. "
                 "Reduce it first, for instance with .sum() or .mean()."
             )
-        return wrap(np.ones_like(y.data))
+        return wrap(np.array(1, y.dtype) if y.data.ndim == 0 else np.ones_like(y.data))
     gradient = gradient if isinstance(gradient, Tensor) else wrap(np.asarray(gradient, dtype=y.dtype))
     if gradient.shape != y.shape:
         raise ShapeError(message(op, "gradient has the wrong shape", gradient.shape, y.shape))
@@ -398,40 +551,46 @@ def _attach() -> None:
 
     for function in ops.METHODS:
         setattr(Tensor, function.__name__, function)
-    for function in e.INPLACE:
+    for function in ops.INPLACE:
         setattr(Tensor, f"{function.__name__}_", _in_place(function))
-    operators = {"add": e.add, "sub": e.sub, "mul": e.mul, "truediv": e.div, "pow": e.pow, "mod": e.remainder}
+    operators = {"add": e._add, "sub": e._sub, "mul": e.mul, "truediv": e._div, "pow": e.pow, "mod": e.remainder}
+    operators |= {"floordiv": e.floor_divide, **ops.OPERATORS}
     for name, function in operators.items():
-        setattr(Tensor, f"__{name}__", lambda a, b, f=function: f(a, b))
-        setattr(Tensor, f"__r{name}__", lambda a, b, f=function: f(b, a))
-        setattr(Tensor, f"__i{name}__", _in_place(function))
+        setattr(Tensor, f"__{name}__", function)
+        setattr(Tensor, f"__r{name}__", _reflected(function))
+        if name != "matmul":
+            setattr(Tensor, f"__i{name}__", _in_place(function))
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
-        setattr(Tensor, f"__{name}__", getattr(e, name))
-    Tensor.__neg__, Tensor.__abs__ = e.neg, e.abs  # type: ignore[attr-defined]
-    Tensor.__and__, Tensor.__or__ = e.logical_and, e.logical_or  # type: ignore[attr-defined]
-    Tensor.__xor__, Tensor.__invert__ = e.logical_xor, e.logical_not  # type: ignore[attr-defined]
+        setattr(Tensor, f"__{name}__", _comparison(getattr(e, name)))
+    for name in ("and", "or", "xor"):
+        setattr(Tensor, f"__{name}__", getattr(e, f"logical_{name}"))
+        setattr(Tensor, f"__r{name}__", _reflected(getattr(e, f"logical_{name}")))
+    for name, function in {"neg": e.neg, "abs": e.abs, "invert": e.logical_not}.items():
+        setattr(Tensor, f"__{name}__", function)
+    for name, function in ops.DUNDERS.items():
+        setattr(Tensor, name, function)
+    for name, function in ops.PROPERTIES.items():
+        setattr(Tensor, name, property(function))
+
+
+def _reflected(function):
+    return lambda a, b: function(b, a)
+
+
+def _comparison(function):
+    def compare(a, b):
+        # None, strings and the like are never equal to a tensor: Python then answers == with False.
+        return function(a, b) if isinstance(b, (Tensor, float, int, np.ndarray, np.generic)) else NotImplemented
+
+    return compare
 
 
 def _in_place(function):
     def in_place(self, *args, **keywords):
-        return self._become(f"{function.__name__}_", function(self, *args, **keywords))
+        # In a graph the derivative may need what stood here before: it is computed from a copy.
+        recorded = autograd.mode.grad and any(isinstance(a, Tensor) and a.requires_grad for a in (self, *args))
+        return self._become(f"{function.__name__}_", function(self.clone() if recorded else self, *args, **keywords))
 
-    in_place.__name__ = f"{function.__name__}_"
+    in_place.__name__ = in_place.__qualname__ = f"{function.__name__}_"
     in_place.__doc__ = f"``{function.__name__}``, in this tensor's memory."
     return in_place
-
-
-def _to(self, dtype) -> Tensor:
-    """This tensor in another dtype."""
-    from .ops.elementwise import cast_op
-
-    return cast_op(self, dtype)
-
-
-def _clone(self) -> Tensor:
-    """A copy with its own memory; the gradient passes through."""
-    return self * 1 if self.requires_grad else wrap(self.data.copy())
-
-
-Tensor.to = _to  # type: ignore[attr-defined]
-Tensor.clone = _clone  # type: ignore[attr-defined]

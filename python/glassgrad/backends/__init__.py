@@ -1,4 +1,4 @@
-"""Where kernels come from. ``current()`` is the backend that CPU tensors use."""
+"""Where kernels come from. ``selected.backend`` is the one that CPU tensors use, per thread."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ if cpp.BACKEND is not None:
     BACKENDS["cpp"] = cpp.BACKEND
 
 
-class _Current(threading.local):
-    backend: Backend = BACKENDS.get("cpp", reference.BACKEND)
+_best: Backend = BACKENDS.get("cpp", reference.BACKEND)
 
 
-_current = _Current()
+class _Selected(threading.local):
+    backend = _best
+    kernels = _best.kernels  # apart from the backend, since every op looks here
+
+
+selected = _Selected()
 _told = False
 
 
 def current() -> Backend:
-    return _current.backend
+    return selected.backend
 
 
 def get(name: str) -> Backend:
@@ -34,20 +38,26 @@ def get(name: str) -> Backend:
     return BACKENDS[name]
 
 
+def use(backend: Backend) -> None:
+    """From now on, in this thread, CPU tensors compute with ``backend``."""
+    selected.backend, selected.kernels = backend, backend.kernels
+
+
 @contextlib.contextmanager
-def use_backend(name: str):
-    """Within: CPU tensors compute with the backend ``name``: "reference" (NumPy) or "cpp".
+def use_backend(backend: str | Backend):
+    """Within: CPU tensors compute with ``backend``: "reference" (NumPy) or "cpp".
 
     >>> import glassgrad as gg
     >>> with gg.use_backend("reference"):
     ...     gg.ones(2) + 1
     tensor([2., 2.])
     """
-    before, _current.backend = _current.backend, get(name)
+    before = selected.backend
+    use(get(backend) if isinstance(backend, str) else backend)
     try:
         yield
     finally:
-        _current.backend = before
+        use(before)
 
 
 def tell_if_pure_python() -> None:
@@ -62,4 +72,14 @@ def tell_if_pure_python() -> None:
         )
 
 
-__all__ = ["BACKENDS", "Backend", "MissingKernel", "current", "get", "tell_if_pure_python", "use_backend"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "MissingKernel",
+    "current",
+    "get",
+    "selected",
+    "tell_if_pure_python",
+    "use",
+    "use_backend",
+]

@@ -12,6 +12,7 @@ from collections import Counter
 
 from ..errors import ArgumentError, MissingKernel
 from . import reference
+from .protocol import Kernels
 
 
 class CppBackend:
@@ -21,11 +22,22 @@ class CppBackend:
         self.module = module
         self.strict = os.environ.get("GLASSGRAD_STRICT", "0") not in ("", "0")
         self.fallbacks: Counter = Counter()
-        self._kernels: dict = {}
+        self.kernels = Kernels(self._kernel)
 
-    def kernel(self, op):
-        found = self._kernels.get(op.name)
-        return found or self._kernels.setdefault(op.name, self._build(op))
+    def _kernel(self, op):
+        if not op.native:
+            return reference.BACKEND.kernels[op]
+        return getattr(self.module, op.name, None) or (lambda *arrays, **static: NotImplemented)
+
+    def fall_back(self, op, arrays, static):
+        dtypes = [a.dtype for a in arrays if a is not None]
+        if self.strict and any(d.kind == "f" for d in dtypes):
+            raise MissingKernel(
+                f"{op.name}: no native kernel: got ({', '.join(map(str, dtypes))}); expected all float32 or all float64. "
+                "GLASSGRAD_STRICT=1 forbids the reference."
+            )
+        self.fallbacks[op.name] += 1
+        return reference.BACKEND.kernels[op](*arrays, **static)
 
     def fused(self, name):
         return getattr(self.module, name, None)
@@ -39,45 +51,29 @@ class CppBackend:
             "fallbacks": dict(self.fallbacks),
         }
 
-    def _build(self, op):
-        plain = reference.BACKEND.kernel(op)
-        if op.is_view:
-            return plain  # a view moves no data: there is nothing to compile
-        native = getattr(self.module, op.name, None)
-
-        def fall_back(*arrays, **static):
-            kinds = {a.dtype.kind for a in arrays if a is not None}
-            if self.strict and "f" in kinds:
-                dtypes = ", ".join(str(a.dtype) for a in arrays if a is not None)
-                raise MissingKernel(f"{op.name}: no native kernel for ({dtypes}), and GLASSGRAD_STRICT=1 forbids the reference.")
-            self.fallbacks[op.name] += 1
-            return plain(*arrays, **static)
-
-        if native is None:
-            return fall_back
-
-        def kernel(*arrays, **static):
-            result = native(*arrays, **static)
-            return fall_back(*arrays, **static) if result is NotImplemented else result
-
-        return kernel
-
 
 WHY_MISSING = ""
 BACKEND: CppBackend | None = None
 
 
+def supported() -> list[str]:
+    """The instruction sets this CPU runs, best first; none where the native modules were not built."""
+    try:
+        return importlib.import_module("glassgrad._isa").supported()
+    except ImportError:
+        return []
+
+
 def _load() -> None:
     global WHY_MISSING, BACKEND
-    try:
-        supported = importlib.import_module("glassgrad._isa").supported()
-    except ImportError:
+    runs = supported()
+    if not runs:
         WHY_MISSING = "the native module was not built (GLASSGRAD_NATIVE=OFF)"
         return
     asked = os.environ.get("GLASSGRAD_ISA")
-    if asked and asked not in supported:
-        raise ArgumentError(f"GLASSGRAD_ISA: got {asked!r}; expected one this CPU runs: {', '.join(supported)}.")
-    for isa in [asked] if asked else supported:
+    if asked and asked not in runs:
+        raise ArgumentError(f"GLASSGRAD_ISA: got {asked!r}; expected one this CPU runs: {', '.join(runs)}.")
+    for isa in [asked] if asked else runs:
         try:
             BACKEND = CppBackend(importlib.import_module(f"glassgrad._cpp_{isa}"))
             return

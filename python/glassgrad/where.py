@@ -1,0 +1,85 @@
+"""Where an op lives: every file and line with its name, from formula to kernel to test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import ArgumentError
+from .op import REGISTRY
+
+_PACKAGE = Path(__file__).parent
+_CHECKOUT = _PACKAGE.parent.parent
+
+
+@dataclass(frozen=True)
+class Place:
+    what: str
+    file: str
+    line: int
+
+
+def _roots() -> tuple[Path, Path]:
+    """The folder of csrc and that of the package: a checkout, or an installed package, which carries its sources."""
+    return (_CHECKOUT, _CHECKOUT) if (_CHECKOUT / "csrc").is_dir() else (_PACKAGE, _PACKAGE.parent)
+
+
+def _shown(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def _matches(path: Path, pattern: str) -> Iterator[int]:
+    expression = re.compile(pattern)
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if expression.search(line):
+            yield number
+
+
+def places(name: str) -> list[Place]:
+    """Every place of the op ``name``, in reading order.
+
+    >>> [place.what for place in places("tanh")][0]
+    'formula and derivative'
+    """
+    if name not in REGISTRY:
+        import difflib
+
+        near = difflib.get_close_matches(name, REGISTRY, n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ArgumentError(f"where: got op {name!r}; expected one of the {len(REGISTRY)} registered ones.{hint}")
+    sources, package = _roots()
+    found: list[Place] = []
+
+    def note(what: str, path: Path, lines, root: Path = sources) -> None:
+        found.extend(Place(what, _shown(path, root), line) for line in lines)
+
+    ops = sorted((_PACKAGE / "ops").glob("*.py"))
+    for path in ops:
+        # `softmax = Op("softmax", ...`, with the name on the same line or the next; rows of the element-wise table.
+        text = path.read_text(encoding="utf-8")
+        for match in re.finditer(rf"\b(?:Op|_unary|_binary|_compare|_predicate)\(\s*\"{name}\"", text):
+            note("formula and derivative", path, [text.count("\n", 0, match.start()) + 1], package)
+    op = REGISTRY[name]
+    code = getattr(op.reference, "__code__", None)
+    if code is not None:
+        note("NumPy reference", Path(code.co_filename), [code.co_firstlineno], package)
+    for path in ops:
+        note("public function", path, _matches(path, rf"^def {name}\("), package)
+
+    csrc = sources / "csrc"
+    if csrc.is_dir():
+        struct = "".join(part.capitalize() for part in name.split("_"))
+        note("contract", csrc / "core/kernels.h", _matches(csrc / "core/kernels.h", rf"^void {name}(_backward)?\("))
+        scalar = csrc / "core/scalar_ops.h"
+        note("scalar formula", scalar, _matches(scalar, rf"struct ({struct}|{name})\b"))
+        for path in sorted((csrc / "cpu").rglob("*.cpp")):
+            note("C++ kernel", path, _matches(path, rf"^void {name}(_backward)?\("))
+        for path in sorted((csrc / "bindings").glob("*.cpp")):
+            note("binding", path, _matches(path, rf"\"{name}(_backward)?\"|\({name}, {struct}\)"))
+    for folder in ("tests", "tutorials"):
+        for path in sorted((sources / folder).rglob("*.[pc]*")):
+            if path.suffix in (".py", ".cpp") and (lines := list(_matches(path, rf"\b{name}\("))):
+                note(folder.rstrip("s"), path, lines[:1])
+    return found
