@@ -7,6 +7,7 @@ struct in ``csrc/core/scalar_ops.h`` with ``f`` and ``df``.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -28,26 +29,38 @@ def as_tensor(x, dtype=None) -> Tensor:
     return wrap(np.asarray(x, dtype=dtype))
 
 
+_NUMBERS = (float, int)
+
+
 def _operands(name, a, b):
     """Both as Tensors of one dtype, shapes checked."""
+    if type(b) in _NUMBERS and isinstance(a, Tensor) and a.data.dtype.kind == "f":
+        return a, wrap(np.array(b, a.data.dtype))
+    if type(a) in _NUMBERS and isinstance(b, Tensor) and b.data.dtype.kind == "f":
+        return wrap(np.array(a, b.data.dtype)), b
     for operand in (a, b):
         if not isinstance(operand, (Tensor, int, float, bool, np.ndarray, np.generic)):
             raise DTypeError(f"{name}: got {type(operand).__name__}; expected a tensor or a number.")
     dtype = result_type(a, b)
     a, b = as_tensor(a, dtype), as_tensor(b, dtype)
-    if a.shape != b.shape:
-        try:
-            np.broadcast_shapes(a.shape, b.shape)
-        except ValueError:
-            pairs = list(zip(reversed(a.shape), reversed(b.shape), strict=False))
-            axis = next(i for i, (m, n) in enumerate(pairs) if m != n and 1 not in (m, n))
-            m, n = pairs[axis]
-            hint = "b.T would fit." if a.ndim == b.ndim == 2 and a.shape == b.shape[::-1] else ""
-            raise ShapeError(
-                f"{name}: shapes do not broadcast: a is {a.shape}, b is {b.shape}; "
-                f"a.shape[{-axis - 1}]={m} and b.shape[{-axis - 1}]={n} must be equal or one of them 1. {hint}".rstrip()
-            ) from None
+    _check_broadcast(name, a, b)
     return a, b
+
+
+def _check_broadcast(name, a, b):
+    if a.shape == b.shape:
+        return
+    try:
+        np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        pairs = list(zip(reversed(a.shape), reversed(b.shape), strict=False))
+        axis = next(i for i, (m, n) in enumerate(pairs) if m != n and 1 not in (m, n))
+        m, n = pairs[axis]
+        hint = "b.T would fit." if a.ndim == b.ndim == 2 and a.shape == b.shape[::-1] else ""
+        raise ShapeError(
+            f"{name}: shapes do not broadcast: a is {a.shape}, b is {b.shape}; "
+            f"a.shape[{-axis - 1}]={m} and b.shape[{-axis - 1}]={n} must be equal or one of them 1. {hint}".rstrip()
+        ) from None
 
 
 # ---------------------------------------------------------------------------------------------------------------- cast
@@ -62,6 +75,7 @@ _cast = Op(
     lambda x, *, dtype: x.astype(dtype),
     vjps=(lambda dy, dtypes_in: cast_op(dy, dtypes_in[0]),),
     samples=_cast_samples,
+    native=False,
     doc="cast: the same values in another dtype; the gradient is cast back.",
 )
 
@@ -75,7 +89,7 @@ def cast_op(x: Tensor, dtype) -> Tensor:
 # --------------------------------------------------------------------------------------------------------------- unary
 
 
-def _unary(name, reference, vjp, *, low=-3.0, high=3.0, keep_int=False, doc):
+def _unary(name, reference, vjp, *, low=-3.0, high=3.0, keep_int=False, cancels=False, doc) -> Callable[..., Tensor]:
     """A row: registers the op and returns the public function."""
 
     def samples(rng):
@@ -85,7 +99,16 @@ def _unary(name, reference, vjp, *, low=-3.0, high=3.0, keep_int=False, doc):
             yield Sample((np.clip(whole + rng.uniform(0.05, 0.95, shape), low, high),))
         yield Sample((np.array(EDGES),), differentiable=False, name="edges")
 
-    op = Op(name, reference, inputs=("x",), vjps=(vjp,), samples=samples, doc=f"{name}: {doc}", fused_vjp=_fused(name, vjp))
+    op = Op(
+        name,
+        reference,
+        inputs=("x",),
+        vjps=(vjp,),
+        samples=samples,
+        doc=f"{name}: {doc}",
+        fused_vjp=_fused(name, vjp),
+        pointwise=not cancels,
+    )
 
     def function(input):
         x = input if isinstance(input, Tensor) else as_tensor(input, result_type(input))
@@ -141,6 +164,13 @@ def _gelu_tanh_vjp(dy, x):
 
 _ISQRT2PI = 1 / math.sqrt(2 * math.pi)
 
+# Rules may name what comes later in the table.
+cos: Callable[..., Tensor]
+gt: Callable[..., Tensor]
+lt: Callable[..., Tensor]
+pow: Callable[..., Tensor]
+sign: Callable[..., Tensor]
+
 abs = _unary("abs", np.abs, lambda dy, x: dy * sign(x), keep_int=True, doc="|x|; derivative sign(x), 0 at 0.")
 neg = _unary("neg", np.negative, lambda dy: -dy, keep_int=True, doc="-x; derivative -1.")
 exp = _unary("exp", np.exp, lambda dy, y: dy * y, doc="e^x; derivative y.")
@@ -152,7 +182,9 @@ rsqrt = _unary(
     doc="1/sqrt(x); derivative -y^3/2.",
 )  # fmt: skip
 square = _unary("square", np.square, lambda dy, x: dy * (x * 2), keep_int=True, doc="x^2; derivative 2x.")
-reciprocal = _unary("reciprocal", lambda x: (1 / x).astype(x.dtype), lambda dy, y: -dy * (y * y), low=0.3, doc="1/x; derivative -y^2.")
+reciprocal = _unary(
+    "reciprocal", lambda x: (1 / x).astype(x.dtype), lambda dy, y: -dy * (y * y), low=0.3, doc="1/x; derivative -y^2."
+)
 sin = _unary("sin", np.sin, lambda dy, x: dy * cos(x), doc="sin x; derivative cos x.")
 cos = _unary("cos", np.cos, lambda dy, x: -dy * sin(x), doc="cos x; derivative -sin x.")
 tanh = _unary("tanh", np.tanh, lambda dy, y: dy * (1 - y * y), doc="tanh x; derivative 1 - y^2.")
@@ -165,12 +197,20 @@ erf = _unary(
     "erf", _erf_reference, lambda dy, x: dy * (exp(-(x * x)) * (2 / math.sqrt(math.pi))),
     doc="2/sqrt(pi) * integral of e^(-t^2) from 0 to x; derivative 2/sqrt(pi) e^(-x^2).",
 )  # fmt: skip
-relu = _unary("relu", lambda x: np.maximum(x, x.dtype.type(0)), lambda dy, y: dy * (y > 0), keep_int=True, doc="max(x, 0); derivative 1 where y > 0.")
+relu = _unary(
+    "relu",
+    lambda x: np.maximum(x, x.dtype.type(0)),
+    lambda dy, y: dy * (y > 0),
+    keep_int=True,
+    doc="max(x, 0); derivative 1 where y > 0.",
+)
 silu = _unary(
     "silu", lambda x: (x * _stable_sigmoid(x)).astype(x.dtype), lambda dy, x: dy * (sigmoid(x) * (1 + x * (1 - sigmoid(x)))),
     doc="x sigmoid(x); derivative s(1 + x(1 - s)).",
 )  # fmt: skip
-_softplus = _unary("softplus", _softplus_reference, lambda dy, x: dy * sigmoid(x), doc="ln(1 + e^x); derivative sigmoid(x).")
+_softplus = _unary(
+    "softplus", _softplus_reference, lambda dy, x: dy * sigmoid(x), doc="ln(1 + e^x); derivative sigmoid(x)."
+)
 logsigmoid = _unary(
     "logsigmoid", lambda x: (np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))).astype(x.dtype),
     lambda dy, x: dy * sigmoid(-x), doc="ln sigmoid(x); derivative sigmoid(-x).",
@@ -178,10 +218,11 @@ logsigmoid = _unary(
 _gelu = _unary(
     "gelu", _gelu_reference,
     lambda dy, x: dy * ((erf(x * math.sqrt(0.5)) + 1) * 0.5 + x * exp(x * x * -0.5) * _ISQRT2PI),
+    cancels=True,
     doc="x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016).",
 )  # fmt: skip
 _gelu_tanh = _unary(
-    "gelu_tanh", _gelu_tanh_reference, _gelu_tanh_vjp,
+    "gelu_tanh", _gelu_tanh_reference, _gelu_tanh_vjp, cancels=True,
     doc="x/2 (1 + tanh(sqrt(2/pi)(x + 0.044715 x^3))), the tanh form of GELU (Hendrycks & Gimpel 2016).",
 )  # fmt: skip
 
@@ -213,7 +254,7 @@ def elu(input, alpha: float = 1.0):
 # -------------------------------------------------------------------------------------------------------------- binary
 
 
-def _binary(name, reference, da, db, *, low=-3.0, high=3.0, floating=False, doc):
+def _binary(name, reference, da, db, *, low=-3.0, high=3.0, floating=False, doc) -> Callable[..., Tensor]:
     """A row: registers the op and returns the public function."""
 
     def samples(rng):
@@ -222,13 +263,26 @@ def _binary(name, reference, da, db, *, low=-3.0, high=3.0, floating=False, doc)
         a, b = np.meshgrid(EDGES, EDGES)
         yield Sample((a, b), differentiable=False, name="edges")
 
-    op = Op(name, reference, inputs=("a", "b"), vjps=(da, db), samples=samples, broadcasts=True, doc=f"{name}: {doc}")
+    op = Op(
+        name,
+        reference,
+        inputs=("a", "b"),
+        vjps=(da, db),
+        samples=samples,
+        broadcasts=True,
+        pointwise=True,
+        doc=f"{name}: {doc}",
+    )
 
     def function(input, other):
-        if type(input) is Tensor and type(other) is Tensor:
-            a, b = input.data, other.data
-            if a.dtype == b.dtype and a.shape == b.shape and (not floating or a.dtype.kind == "f"):
-                return apply(op, input, other)
+        if isinstance(input, Tensor) and isinstance(other, Tensor):
+            dtype = input.data.dtype
+            if dtype is other.data.dtype and (not floating or dtype.kind == "f"):
+                try:
+                    return apply(op, input, other)
+                except (ValueError, RuntimeError):
+                    _check_broadcast(name, input, other)  # says it better; looking first would cost every call
+                    raise
         x, y = _operands(name, input, other)
         if floating and x.data.dtype.kind != "f":
             x, y = cast_op(x, dtypes.get_default_dtype()), cast_op(y, dtypes.get_default_dtype())
@@ -291,6 +345,11 @@ def div(input, other, *, rounding_mode=None):
     return wrap(np.asarray(q).astype(a.dtype))
 
 
+def floor_divide(input, other):
+    """floor(input / other): Python's //, without a gradient."""
+    return div(input, other, rounding_mode="floor")
+
+
 def remainder(input, other):
     """input - floor(input / other) other: Python's %."""
     return sub(input, mul(div(input, other, rounding_mode="floor"), other))
@@ -299,9 +358,11 @@ def remainder(input, other):
 # --------------------------------------------------------------------------------------- comparison, logic, selection
 
 
-def _compare(name, reference, doc):
+def _compare(name, reference, doc) -> Callable[..., Tensor]:
     def samples(rng):
-        yield Sample((rng.integers(0, 3, (4, 5)).astype(float), rng.integers(0, 3, (5,)).astype(float)), differentiable=False)
+        yield Sample(
+            (rng.integers(0, 3, (4, 5)).astype(float), rng.integers(0, 3, (5,)).astype(float)), differentiable=False
+        )
         yield Sample((np.array(EDGES), np.array(EDGES[::-1])), differentiable=False, name="edges")
 
     op = Op(name, reference, inputs=("a", "b"), samples=samples, doc=f"{name}: {doc}")
@@ -326,8 +387,14 @@ logical_or = _compare("logical_or", np.logical_or, "a or b")
 logical_xor = _compare("logical_xor", np.logical_xor, "either, not both")
 
 
-def _predicate(name, reference, doc):
-    op = Op(name, reference, inputs=("x",), samples=lambda rng: iter([Sample((np.array(EDGES),), differentiable=False)]), doc=f"{name}: {doc}")
+def _predicate(name, reference, doc) -> Callable[..., Tensor]:
+    op = Op(
+        name,
+        reference,
+        inputs=("x",),
+        samples=lambda rng: iter([Sample((np.array(EDGES),), differentiable=False)]),
+        doc=f"{name}: {doc}",
+    )
 
     def function(input):
         return apply(op, input)
@@ -367,21 +434,29 @@ _where = Op(
 )
 
 
-def where(condition, input, other):
+def where(condition, input=None, other=None):
     """input where condition, else other. Shapes broadcast; dtypes are promoted.
+
+    ``where(condition)`` alone is ``condition.nonzero(as_tuple=True)``.
 
     >>> import glassgrad as gg
     >>> gg.where(gg.tensor([True, False]), 1.0, 2.0)
     tensor([1., 2.])
     """
     mask = as_tensor(condition)
+    if input is None and other is None:
+        return mask.nonzero(as_tuple=True)
     if mask.dtype.kind != "b":
-        raise DTypeError(f"where: condition: got dtype {mask.dtype}; expected bool. Compare it, for instance with != 0.")
+        raise DTypeError(
+            f"where: condition: got dtype {mask.dtype}; expected bool. Compare it, for instance with != 0."
+        )
     a, b = _operands("where", input, other)
     try:
         np.broadcast_shapes(mask.shape, a.shape, b.shape)
     except ValueError:
-        raise ShapeError(f"where: got condition {mask.shape}, input {a.shape}, other {b.shape}; expected shapes that broadcast.") from None
+        raise ShapeError(
+            f"where: got condition {mask.shape}, input {a.shape}, other {b.shape}; expected shapes that broadcast."
+        ) from None
     return apply(_where, mask, a, b)
 
 
@@ -405,5 +480,11 @@ def clamp(input, min=None, max=None):
     return y
 
 
-METHODS += [gelu, softplus, leaky_relu, elu, add, sub, div, remainder, masked_fill, clamp]
-INPLACE += [add, sub, div, remainder, masked_fill, clamp]
+METHODS += [gelu, softplus, leaky_relu, elu, add, sub, div, floor_divide, remainder, masked_fill, clamp]
+INPLACE += [add, sub, div, floor_divide, remainder, masked_fill, clamp]
+__all__ = [
+    "abs", "add", "ceil", "clamp", "cos", "div", "elu", "eq", "erf", "exp", "floor", "floor_divide", "ge", "gelu", "gt",
+    "isfinite", "isinf", "isnan", "le", "leaky_relu", "log", "log1p", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "logsigmoid", "lt", "masked_fill", "maximum", "minimum", "mul", "ne", "neg", "pow", "reciprocal", "relu",
+    "remainder", "round", "rsqrt", "sigmoid", "sign", "silu", "sin", "softplus", "sqrt", "square", "sub", "tanh", "where",
+]  # fmt: skip
