@@ -105,26 +105,36 @@ py::object backward_weight(const py::array& dy, const py::array& x, const Shape&
 }  // namespace
 
 void register_conv(py::module_& m) {
-    m.def("conv2d", [](const py::array& x, const py::array& w, const OptionalArray& bias, Two stride, Two padding,
-                       Two dilation, i64 groups) {
-        return forward(RUNGS[std::size(RUNGS) - 1], x, w, bias, stride, padding, dilation, groups);
-    });
-    m.def("conv2d_backward_input", backward_input);
-    m.def("conv2d_backward_weight", backward_weight);
+    using py::arg, py::kw_only;
+    const auto array = [](const char* name) { return arg(name).noconvert(); };
+    m.def(
+        "conv2d",
+        [](const py::array& x, const py::array& w, const OptionalArray& bias, Two stride, Two padding, Two dilation,
+           i64 groups) { return forward(RUNGS[std::size(RUNGS) - 1], x, w, bias, stride, padding, dilation, groups); },
+        array("x"), array("weight"), array("bias"), kw_only(), arg("stride"), arg("padding"), arg("dilation"),
+        arg("groups"));
+    m.def("conv2d_backward_input", backward_input, array("dy"), array("weight"), kw_only(), arg("x_shape"),
+          arg("stride"), arg("padding"), arg("dilation"), arg("groups"));
+    m.def("conv2d_backward_weight", backward_weight, array("dy"), array("x"), kw_only(), arg("w_shape"), arg("stride"),
+          arg("padding"), arg("dilation"), arg("groups"));
     m.def("conv_rungs", [] {
         py::list names;
         for (const auto& rung : RUNGS) names.append(rung.name);
         return names;
     });
-    m.def("conv_rung", [](const std::string& name, const py::array& x, const py::array& w, const OptionalArray& bias,
-                          Two stride, Two padding, Two dilation, i64 groups) {
-        std::string names;
-        for (const auto& rung : RUNGS) {
-            if (name == rung.name) return forward(rung, x, w, bias, stride, padding, dilation, groups);
-            names += (names.empty() ? "" : ", ") + std::string(rung.name);
-        }
-        fail("conv_rung", "name", name, "one of " + names);
-    });
+    m.def(
+        "conv_rung",
+        [](const std::string& name, const py::array& x, const py::array& w, const OptionalArray& bias, Two stride,
+           Two padding, Two dilation, i64 groups) {
+            std::string names;
+            for (const auto& rung : RUNGS) {
+                if (name == rung.name) return forward(rung, x, w, bias, stride, padding, dilation, groups);
+                names += (names.empty() ? "" : ", ") + std::string(rung.name);
+            }
+            fail("conv_rung", "name", name, "one of " + names);
+        },
+        arg("name"), array("x"), array("weight"), array("bias"), kw_only(), arg("stride"), arg("padding"),
+        arg("dilation"), arg("groups"));
 }
 
 }  // namespace glassgrad::bindings

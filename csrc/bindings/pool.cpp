@@ -10,11 +10,12 @@ using Shape = std::vector<py::ssize_t>;
 using Two = std::pair<i64, i64>;
 
 i64 outputs(const char* op, i64 size, i64 kernel, i64 stride, i64 pad, i64 dilation, bool ceil_mode) {
-    const i64 room = size + 2 * pad - dilation * (kernel - 1) - 1;
+    // With ceil_mode a window may hang over the end, even the first.
+    const i64 room = size + 2 * pad - dilation * (kernel - 1) - 1 + (ceil_mode ? stride - 1 : 0);
     if (room < 0)
         fail(op, "kernel size after dilation", std::to_string(dilation * (kernel - 1) + 1),
              "at most the padded input's " + std::to_string(size + 2 * pad));
-    i64 n = (room + (ceil_mode ? stride - 1 : 0)) / stride + 1;
+    i64 n = room / stride + 1;
     if (ceil_mode && (n - 1) * stride >= size + pad) --n;  // PyTorch's rule: no window starts in the right padding
     return n;
 }
@@ -118,10 +119,15 @@ py::object avg_backward(const py::array& dy, const Shape& x_shape, Two kernel, T
 }  // namespace
 
 void register_pool(py::module_& m) {
-    m.def("max_pool2d", max_forward);
-    m.def("max_pool2d_backward", max_backward);
-    m.def("avg_pool2d", avg_forward);
-    m.def("avg_pool2d_backward", avg_backward);
+    using py::arg, py::kw_only;
+    const auto array = [](const char* name) { return arg(name).noconvert(); };
+    m.def("max_pool2d", max_forward, array("x"), kw_only(), arg("kernel_size"), arg("stride"), arg("padding"),
+          arg("dilation"), arg("ceil_mode"));
+    m.def("max_pool2d_backward", max_backward, array("dy"), array("indices"), kw_only(), arg("x_shape"));
+    m.def("avg_pool2d", avg_forward, array("x"), kw_only(), arg("kernel_size"), arg("stride"), arg("padding"),
+          arg("ceil_mode"), arg("count_include_pad"));
+    m.def("avg_pool2d_backward", avg_backward, array("dy"), kw_only(), arg("x_shape"), arg("kernel_size"),
+          arg("stride"), arg("padding"), arg("ceil_mode"), arg("count_include_pad"));
 }
 
 }  // namespace glassgrad::bindings
