@@ -146,11 +146,17 @@ py::object batch_norm_with_statistics(const py::array& x, const OptionalArray& w
 }  // namespace
 
 void register_norm(py::module_& m) {
-    m.def("layer_norm", layer_norm_forward);
-    m.def("layer_norm_backward", layer_norm_gradient);
-    m.def("batch_norm", batch_norm_forward);
-    m.def("batch_norm_backward", batch_norm_gradient);
-    m.def("batch_norm_eval", batch_norm_with_statistics);
+    using py::arg;
+    m.def("layer_norm", layer_norm_forward, arg("x").noconvert(), arg("weight").noconvert(), arg("bias").noconvert(),
+          py::kw_only(), arg("ndims"), arg("eps"));
+    m.def("layer_norm_backward", layer_norm_gradient, arg("dy").noconvert(), arg("x").noconvert(),
+          arg("weight").noconvert(), arg("mean").noconvert(), arg("rstd").noconvert(), arg("ndims"));
+    m.def("batch_norm", batch_norm_forward, arg("x").noconvert(), arg("weight").noconvert(), arg("bias").noconvert(),
+          py::kw_only(), arg("eps"));
+    m.def("batch_norm_backward", batch_norm_gradient, arg("dy").noconvert(), arg("x").noconvert(),
+          arg("weight").noconvert(), arg("mean").noconvert(), arg("rstd").noconvert());
+    m.def("batch_norm_eval", batch_norm_with_statistics, arg("x").noconvert(), arg("weight").noconvert(),
+          arg("bias").noconvert(), arg("mean").noconvert(), arg("var").noconvert(), py::kw_only(), arg("eps"));
 }
 
 }  // namespace glassgrad::bindings

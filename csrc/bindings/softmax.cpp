@@ -102,19 +102,31 @@ py::object cross_entropy_gradient(const py::array& dlosses, const py::array& log
 }  // namespace
 
 void register_softmax(py::module_& m) {
-    m.def("softmax",
-          [](const py::array& x, i64 dim) { return along("softmax", x, dim, [](auto... a) { softmax(a...); }); });
-    m.def("log_softmax", [](const py::array& x, i64 dim) {
-        return along("log_softmax", x, dim, [](auto... a) { log_softmax(a...); });
-    });
-    m.def("softmax_backward", [](const py::array& dy, const py::array& y, i64 dim) {
-        return along_backward("softmax_backward", dy, y, dim, [](auto... a) { softmax_backward(a...); });
-    });
-    m.def("log_softmax_backward", [](const py::array& dy, const py::array& y, i64 dim) {
-        return along_backward("log_softmax_backward", dy, y, dim, [](auto... a) { log_softmax_backward(a...); });
-    });
-    m.def("cross_entropy", cross_entropy_forward);
-    m.def("cross_entropy_backward", cross_entropy_gradient);
+    using py::arg;
+    m.def(
+        "softmax",
+        [](const py::array& x, i64 dim) { return along("softmax", x, dim, [](auto... a) { softmax(a...); }); },
+        arg("x").noconvert(), py::kw_only(), arg("dim"));
+    m.def(
+        "log_softmax",
+        [](const py::array& x, i64 dim) { return along("log_softmax", x, dim, [](auto... a) { log_softmax(a...); }); },
+        arg("x").noconvert(), py::kw_only(), arg("dim"));
+    m.def(
+        "softmax_backward",
+        [](const py::array& dy, const py::array& y, i64 dim) {
+            return along_backward("softmax_backward", dy, y, dim, [](auto... a) { softmax_backward(a...); });
+        },
+        arg("dy").noconvert(), arg("y").noconvert(), arg("dim"));
+    m.def(
+        "log_softmax_backward",
+        [](const py::array& dy, const py::array& y, i64 dim) {
+            return along_backward("log_softmax_backward", dy, y, dim, [](auto... a) { log_softmax_backward(a...); });
+        },
+        arg("dy").noconvert(), arg("y").noconvert(), arg("dim"));
+    m.def("cross_entropy", cross_entropy_forward, arg("logits").noconvert(), arg("target").noconvert(), py::kw_only(),
+          arg("ignore_index"));
+    m.def("cross_entropy_backward", cross_entropy_gradient, arg("dlosses").noconvert(), arg("logits").noconvert(),
+          arg("target").noconvert(), arg("lse").noconvert(), arg("ignore_index"));
 }
 
 }  // namespace glassgrad::bindings
