@@ -10,6 +10,68 @@
 
 namespace glassgrad {
 
+// ---- cpu/reduce.cpp -------------------------------------------------------------------------------------------------
+
+/// The axes a reduction runs over: bit d stands for axis d. y below holds one element for each position of the other
+/// axes, in their order; without axes it is a copy. Sums run in T over short blocks, and in double over these.
+using Axes = std::uint32_t;
+
+/// 0 of no elements.  Overwrites y, as all below.
+template <class T>
+void sum(T* y, const View<const T>& x, Axes axes);
+/// NaN of no elements.
+template <class T>
+void mean(T* y, const View<const T>& x, Axes axes);
+/// 1 of no elements.
+template <class T>
+void prod(T* y, const View<const T>& x, Axes axes);
+/// NaN wins.  Error for no elements, as in amin.
+template <class T>
+void amax(T* y, const View<const T>& x, Axes axes);
+template <class T>
+void amin(T* y, const View<const T>& x, Axes axes);
+/// log(sum(exp(x))), without overflow.  -inf of no elements and where all are -inf; +inf where one is; NaN wins.
+template <class T>
+void logsumexp(T* y, const View<const T>& x, Axes axes);
+/// sum((x - mean)^2) / max(0, count - correction): NaN or inf where that divides by 0.
+template <class T>
+void var(T* y, const View<const T>& x, Axes axes, double correction);
+/// Position of the extreme along one axis: the first of equals, the first NaN before all.  Error for no elements.
+template <class T>
+void argmax(i64* index, const View<const T>& x, int axis);
+template <class T>
+void argmin(i64* index, const View<const T>& x, int axis);
+/// As argmax and argmin, with the element itself.
+template <class T>
+void max(T* y, i64* index, const View<const T>& x, int axis);
+template <class T>
+void min(T* y, i64* index, const View<const T>& x, int axis);
+/// y[.., i, ..] = sum of x[.., j, ..] for j <= i, in double.  x, y: (outer, n, inner).  y may alias x.
+template <class T>
+void cumsum(T* y, const T* x, i64 outer, i64 n, i64 inner);
+
+// ---- cpu/elementwise.cpp --------------------------------------------------------------------------------------------
+
+// Op is a struct of core/scalar_ops.h. In the last three the views have one shape; a repeated axis has stride 0.
+
+/// y = Op::f(x).  x, y: (n,); y may alias x.  Overwrites y.
+template <class Op, class T>
+void unary(T* y, const T* x, i64 n);
+/// dx = dy * Op::df(kept), kept being the x or the y of the op.  dx may alias dy or kept.
+template <class Op, class T>
+void unary_backward(T* dx, const T* dy, const T* kept, i64 n);
+/// y = Op::f(x), a bool.
+template <class Op, class T>
+void predicate(bool* y, const T* x, i64 n);
+/// y = Op::f(a, b); y contiguous.
+template <class Op, class T>
+void binary(T* y, const View<const T>& a, const View<const T>& b);
+template <class Op, class T>
+void compare(bool* y, const View<const T>& a, const View<const T>& b);
+/// y = mask ? a : b.
+template <class T>
+void where(T* y, const View<const bool>& mask, const View<const T>& a, const View<const T>& b);
+
 // ---- cpu/softmax.cpp ------------------------------------------------------------------------------------------------
 
 /// Row-wise softmax.  x, y: (rows, cols); y may alias x.  Overwrites y.
@@ -55,6 +117,39 @@ void batch_norm_backward(T* dx, T* dweight, T* dbias, const T* dy, const T* x, c
 template <class T>
 void batch_norm_eval(T* y, const T* x, const T* weight, const T* bias, const T* mean, const T* var, i64 n, i64 c,
                      i64 spatial, double eps);
+
+// ---- cpu/matmul/ ----------------------------------------------------------------------------------------------------
+
+/// One axis of a batch of products: `size` of them, whose matrices lie a_stride and b_stride elements apart.
+struct BatchAxis {
+    i64 size, a_stride, b_stride;
+};
+/// a: (m, k), b: (k, n). Strides count elements and may be anything, 0 and below too: a transpose or a broadcast matrix
+/// needs no copy. The batch has batch_axes axes, outermost first; none is one product.
+struct MatmulShape {
+    i64 m, n, k, a_row, a_col, b_row, b_col;
+    int batch_axes = 0;
+    const BatchAxis* batch = nullptr;
+};
+/// c = a @ b + bias for every matrix of the batch.  c: (batch..., m, n) contiguous; bias: (n,) or null.  Overwrites c.
+/// k == 0 leaves the bias, or 0.  No product is skipped: 0 * NaN is NaN.  Sums are taken in blocks of the rung's choice.
+template <class T>
+void matmul(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s);
+// The rungs below production, same contract.
+template <class T>
+void matmul_naive(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s);
+template <class T>
+void matmul_reordered(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s);
+template <class T>
+void matmul_tiled(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s);
+template <class T>
+void matmul_vectorised(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s);
+template <class T>
+void matmul_packed(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s);
+/// The most this machine multiplies and adds: GFLOP/s of one thread whose numbers never leave the registers, the best
+/// of short runs that take about `seconds` together.
+template <class T>
+double fma_ceiling(double seconds);
 
 // ---- cpu/conv/ ------------------------------------------------------------------------------------------------------
 
@@ -107,5 +202,85 @@ void avg_pool2d(T* y, const T* x, const Pool2dShape& s, bool count_include_pad);
 /// Overwrites dx: (planes, h, w).
 template <class T>
 void avg_pool2d_backward(T* dx, const T* dy, const Pool2dShape& s, bool count_include_pad);
+
+// ---- cpu/optim.cpp --------------------------------------------------------------------------------------------------
+
+// One step of an optimizer over all its parameters, in place: arrays of `size` elements each, none overlapping another.
+// With g the gradient, negated if maximize; `g += weight_decay * p` comes first unless said otherwise.
+
+template <class T>
+struct SgdParameter {
+    T* p;
+    const T* grad;
+    T* momentum;  // null when momentum is 0
+    i64 size;
+    bool first;  // momentum holds nothing yet
+};
+struct SgdOptions {
+    double lr, momentum, dampening, weight_decay;
+    bool nesterov, maximize;
+};
+/// b = first ? g : momentum * b + (1 - dampening) * g;  p -= lr * (nesterov ? g + momentum * b : b).
+template <class T>
+void sgd_step(const SgdParameter<T>* parameters, i64 count, const SgdOptions& options);
+
+template <class T>
+struct AdamParameter {
+    T* p;
+    const T* grad;
+    T *m, *v, *v_max;  // v_max is null unless amsgrad
+    i64 size;
+    i64 step;  // 1 at the first
+};
+struct AdamOptions {
+    double lr, beta1, beta2, eps, weight_decay;
+    bool decoupled, maximize;
+};
+/// m += (1 - beta1) * (g - m);  v = beta2 * v + (1 - beta2) * g^2;  with v_max: v_max = max(v_max, v), used for v;
+/// p -= lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps).
+/// decoupled (AdamW): weight decay is p *= 1 - lr * weight_decay, and g has none.
+template <class T>
+void adam_step(const AdamParameter<T>* parameters, i64 count, const AdamOptions& options);
+
+template <class T>
+struct RmspropParameter {
+    T* p;
+    const T* grad;
+    T *v, *momentum, *average;  // momentum is null when it is 0, average unless centered
+    i64 size;
+};
+struct RmspropOptions {
+    double lr, alpha, eps, weight_decay, momentum;
+    bool maximize;
+};
+/// v = alpha * v + (1 - alpha) * g^2;  with average: a += (1 - alpha) * (g - a), d = sqrt(v - a^2) + eps, else
+/// d = sqrt(v) + eps;  p -= lr * g / d, or with momentum: b = momentum * b + g / d, p -= lr * b.
+template <class T>
+void rmsprop_step(const RmspropParameter<T>* parameters, i64 count, const RmspropOptions& options);
+
+template <class T>
+struct AdagradParameter {
+    T* p;
+    const T* grad;
+    T* sum;
+    i64 size;
+    double lr;  // decayed already
+};
+struct AdagradOptions {
+    double eps, weight_decay;
+    bool maximize;
+};
+/// s += g^2;  p -= lr * g / (sqrt(s) + eps).
+template <class T>
+void adagrad_step(const AdagradParameter<T>* parameters, i64 count, const AdagradOptions& options);
+
+// ---- cpu/random.cpp -------------------------------------------------------------------------------------------------
+
+/// 128 bits, the low half first.
+struct Counter {
+    std::uint64_t low, high;
+};
+/// y[i] = word i % 4 of Philox4x32-10 with key `seed` at the counter `offset + i / 4` (which wraps at 2^128).
+void philox4x32(std::uint32_t* y, i64 n, std::uint64_t seed, Counter offset);
 
 }  // namespace glassgrad

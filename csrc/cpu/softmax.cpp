@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/kernels.h"
+#include "core/math.h"
 #include "core/parallel.h"
 #include "core/simd.h"
 
@@ -16,13 +17,6 @@ namespace {
 
 constexpr i64 CHUNK_ELEMENTS = 1 << 14;  // about 10 us of exp, ten times what handing a chunk to a thread costs
 i64 rows_per_chunk(i64 cols) { return std::max<i64>(1, CHUNK_ELEMENTS / std::max<i64>(1, cols)); }
-
-template <class T>
-Vec<T> exponential(const Vec<T>& x) {
-    Vec<T> y;
-    for (int i = 0; i < W<T>; ++i) y[i] = std::exp(x[i]);
-    return y;
-}
 
 /// f(element offset, lanes) for a row of cols: whole vectors, then what is left.
 template <class T, class Whole, class Rest>
@@ -46,9 +40,9 @@ template <class T>
 T sum_of_exp(const T* x, T shift, i64 cols) {
     Vec<T> sum{};
     each_vector<T>(
-        cols, [&](i64 j) { sum += exponential<T>(load(x + j) - shift); },
+        cols, [&](i64 j) { sum += math::exp<Vec<T>>(load(x + j) - shift); },
         [&](i64 j, int n) {
-            sum += exponential<T>(load_partial(x + j, n, -std::numeric_limits<T>::infinity()) - shift);
+            sum += math::exp<Vec<T>>(load_partial(x + j, n, -std::numeric_limits<T>::infinity()) - shift);
         });
     return horizontal_sum<T>(sum);
 }
@@ -76,12 +70,12 @@ void softmax(T* y, const T* x, i64 rows, i64 cols) {
             each_vector<T>(
                 cols,
                 [&](i64 j) {
-                    const Vec<T> e = exponential<T>(load(xi + j) - m);
+                    const Vec<T> e = math::exp<Vec<T>>(load(xi + j) - m);
                     store(yi + j, e);
                     sum += e;
                 },
                 [&](i64 j, int n) {
-                    const Vec<T> e = exponential<T>(load_partial(xi + j, n, -std::numeric_limits<T>::infinity()) - m);
+                    const Vec<T> e = math::exp<Vec<T>>(load_partial(xi + j, n, -std::numeric_limits<T>::infinity()) - m);
                     store_partial(yi + j, e, n);
                     sum += e;
                 });
@@ -130,7 +124,7 @@ void log_softmax_backward(T* dx, const T* dy, const T* y, i64 rows, i64 cols) {
                 cols, [&](i64 j) { sum += load(dyi + j); }, [&](i64 j, int n) { sum += load_partial(dyi + j, n); });
             const T total = horizontal_sum<T>(sum);
             map_row(dx + i * cols, cols, [&](i64 j, int n) {
-                return load_lanes(dyi + j, n) - exponential<T>(load_lanes(yi + j, n)) * total;
+                return load_lanes(dyi + j, n) - math::exp<Vec<T>>(load_lanes(yi + j, n)) * total;
             });
         }
     });
@@ -160,7 +154,7 @@ void cross_entropy_backward(T* dx, const T* dlosses, const T* logits, const T* l
             }
             const T* xi = logits + i * cols;
             const T shift = lse[i], scale = dlosses[i];
-            map_row(dxi, cols, [&](i64 j, int n) { return exponential<T>(load_lanes(xi + j, n) - shift) * scale; });
+            map_row(dxi, cols, [&](i64 j, int n) { return math::exp<Vec<T>>(load_lanes(xi + j, n) - shift) * scale; });
             // exp(..) * scale - scale, but with the difference taken first: near a confident right answer it is tiny.
             dxi[target[i]] = std::expm1(xi[target[i]] - shift) * scale;
         }
