@@ -1,18 +1,51 @@
-# Two commands: `make demo` and `make test`. Each installs what it needs into .venv.
+# Two commands: `make demo` and `make test`. Each installs what it needs into .venv; nothing else is touched.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python -type f -not -name '*.pyc')
+
+.PHONY: demo test test-python test-cpp lint format clean
+
+demo: $(VENV)/.installed-tutorials
+	$(BIN)/glassgrad demo
+
+test: test-python test-cpp
+
+# PYTEST_ADDOPTS passes options on: make test-python PYTEST_ADDOPTS="-k softmax".
+test-python: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n auto
+
+# The kernels without Python: once plain for every instruction set, once under ASan and UBSan, the pool under TSan.
+CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DGLASSGRAD_PYTHON=OFF -DGLASSGRAD_TESTS=ON
+test-cpp: $(VENV)/.installed-test
+	$(CMAKE) -B build/cpp
+	$(BIN)/cmake --build build/cpp
+	$(BIN)/ctest --test-dir build/cpp --output-on-failure
+	$(CMAKE) -B build/asan -DGLASSGRAD_ISAS=avx2 -DGLASSGRAD_SANITIZE=address,undefined
+	$(BIN)/cmake --build build/asan
+	$(BIN)/ctest --test-dir build/asan --output-on-failure
+	$(CMAKE) -B build/tsan -DGLASSGRAD_ISAS=avx2 -DGLASSGRAD_SANITIZE=thread
+	$(BIN)/cmake --build build/tsan
+	build/tsan/kernel_tests_avx2 parallel
+	build/tsan/kernel_tests_avx2 allocator
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	git ls-files '*.cpp' '*.h' | xargs $(BIN)/clang-format --dry-run -Werror
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	git ls-files '*.cpp' '*.h' | xargs $(BIN)/clang-format -i
+
+clean:
+	rm -rf build $(VENV)/.installed-*
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-.PHONY: install-test test lint
-install-test: $(BIN)/python
-	$(BIN)/python -m pip install -q ".[test]"
-
-test: install-test
-	$(BIN)/python -m pytest
-
-lint: $(BIN)/python
-	$(BIN)/python -m pip install -q "ruff>=0.6"
-	$(BIN)/ruff check python tests
+$(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install -q ".[$*]"
+	touch $@
