@@ -19,7 +19,7 @@ LAYERS = [
     {"tensor"},
     {"op", "function", "gradcheck", "random", "creation"},
     {"ops"},
-    {"nn", "optim", "data", "metrics", "compare", "where", "ladder"},
+    {"nn", "optim", "data", "metrics", "compare", "locate", "ladder"},
     {"scope"},
     {"demo"},
     {"cli"},
@@ -126,7 +126,7 @@ def test_every_rung_explains_itself(ladder):
 
 
 def test_where_finds_the_whole_column_of_an_op():
-    from glassgrad.where import places
+    from glassgrad.locate import places
 
     found = {place.what for place in places("softmax")}
     assert {

@@ -100,6 +100,14 @@ py::object binary_of(const char* op, const py::array& a, const py::array& b, Ker
     });
 }
 
+/// Both gradients of a product in one call: (dy b, dy a). Broadcast factors are left to the composed rule.
+py::object mul_gradient(const py::array& dy, const py::array& a, const py::array& b) {
+    if (!same_shape(a, b) || !same_shape(dy, a)) return not_implemented();
+    const auto product = [](auto* y, auto&... v) { binary<scalar::Mul>(y, v...); };
+    py::object da = binary_of<void>("mul_backward", dy, b, product);
+    return da.is(not_implemented()) ? da : py::make_tuple(da, binary_of<void>("mul_backward", dy, a, product));
+}
+
 py::object where_of(const py::array& mask, const py::array& a, const py::array& b) {
     if (!py::isinstance<py::array_t<bool>>(mask)) return not_implemented();
     return dispatch({&a, &b}, [&]<class T>(T) -> py::object {
@@ -143,6 +151,7 @@ void register_elementwise(py::module_& m) {
 #define BIND(name, Struct) m.def(#name, predicate_of<Struct>);
     GLASSGRAD_PREDICATE(BIND)
 #undef BIND
+    m.def("mul_backward", mul_gradient);
     m.def("where", where_of);
 }
 

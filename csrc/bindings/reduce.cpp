@@ -134,6 +134,21 @@ py::object expanded(const py::array& x, const Shape& size) {
     return y;
 }
 
+/// The derivative of a sum: dy, its reduced axes put back with size 1, repeated to x's shape.
+py::object sum_gradient(const py::array& dy, const std::vector<Shape>& shapes, const Dims& dim, bool keepdim) {
+    const Shape& shape = shapes.at(0);
+    Shape strides(shape.size(), 0);
+    py::ssize_t from = 0;
+    for (std::size_t d = 0; d < shape.size(); ++d) {
+        const bool reduced = std::find(dim.begin(), dim.end(), static_cast<i64>(d)) != dim.end();
+        if (!reduced) strides[d] = dy.strides(from);
+        from += !reduced || keepdim;
+    }
+    py::array dx(dy.dtype(), shape, strides, dy.data(), dy);
+    py::detail::array_proxy(dx.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+    return dx;
+}
+
 }  // namespace
 
 void register_reduce(py::module_& m) {
@@ -176,6 +191,7 @@ void register_reduce(py::module_& m) {
     });
 
     m.def("expand", expanded, arg("x").noconvert(), py::kw_only(), arg("size"));
+    m.def("sum_backward", sum_gradient);
     m.def("sum_to_size", summed_to, arg("x").noconvert(), py::kw_only(), arg("size"));
     m.def("cumsum", cumulative_sum, arg("x").noconvert(), py::kw_only(), arg("dim"));
 }

@@ -104,7 +104,7 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
     A root or an input is an edge ``(node or leaf, index)``.
     """
     pending: dict = {}  # node -> gradients of its outputs so far
-    leaves: dict = {}  # id(leaf), since leaves compare element by element -> [leaf, gradient so far]
+    leaves: dict = {}  # id(leaf), since leaves compare element by element -> [leaf, gradient so far, made here]
     heap: list = []
     useful = None if inputs is None else _leading_to(inputs, roots)
     wanted = None if inputs is None else {(id(target), index) for target, index in inputs}
@@ -127,9 +127,9 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
                 else:
                     slot = leaves.get(id(target))
                     if slot is None:
-                        leaves[id(target)] = [target, dx]
+                        leaves[id(target)] = [target, dx, False]
                     else:
-                        slot[1] = slot[1]._plus(dx)
+                        slot[1], slot[2] = slot[1]._plus(dx), True
             if not heap:
                 break
             node = heappop(heap)[1]
@@ -152,11 +152,11 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
                     hook(dxs, outputs)
             if not retain_graph:
                 node.release()
-        for leaf, dx in leaves.values():
+        for leaf, dx, fresh in leaves.values():
             if leaf._hooks:
-                dx = _through_hooks(leaf._hooks, dx)
+                dx, fresh = _through_hooks(leaf._hooks, dx), False
             if wanted is None:
-                leaf._accumulate_grad(dx)
+                leaf._accumulate_grad(dx, fresh)
             else:
                 caught[(id(leaf), 0)] = dx
     finally:

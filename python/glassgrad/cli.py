@@ -160,7 +160,7 @@ def _where(argv: list[str]) -> int:
     parser = _parser("where")
     parser.add_argument("op", help="an op's name, for instance softmax")
     name = parser.parse_args(argv).op
-    from .where import places
+    from .locate import places
 
     for place in places(name):
         print(f"{place.what:22} {place.file}:{place.line}")

@@ -57,6 +57,8 @@ class _Rule:
             return lambda dy, saved, static: f(
                 dy, *[saved[i] for i in slots], **{name: static[name] for name in wanted}
             )
+        if not slots:
+            return lambda dy, saved, static: f(dy)
         if len(slots) == 1:
             (only,) = slots
             return lambda dy, saved, static: f(dy, saved[only])
@@ -74,7 +76,8 @@ class _Plan:
             rules = [rule if need else None for rule, need in zip(op.rules, needs, strict=True)]
         names = [name for rule in rules if rule for name in rule.saves]
         if op.fused_vjp:
-            names += [n for n in op.fused_vjp[1:] if n in op.inputs or n in op.extras or n == "y"]
+            kept = {*op.inputs, *op.extras, "y", "shapes"}
+            names += [n for n in op.fused_vjp[1:] if n in kept]
         if op.broadcasts:
             names.append("shapes")
         # Inputs first: they are kept as they are, the rest needs a look.
@@ -86,7 +89,8 @@ class _Plan:
         self.shapes = self.names.index("shapes") if op.broadcasts else None
         self.needs = needs
         self.rules = tuple(rule and rule.bind(self.names) for rule in rules)
-        self.fused = op.fused_vjp and op.fused_vjp[0]
+        # A kernel for all gradients is a waste where a rule of its own gives the one that is wanted.
+        self.fused = op.fused_vjp[0] if op.fused_vjp and (op.joint or all(needs)) else None
         self.fused_arguments = [
             (self.names.index(n), None) if n in self.names else (None, n) for n in (op.fused_vjp or ())[1:]
         ]
@@ -167,8 +171,9 @@ class Op:
         REGISTRY[name] = self
 
     def plan(self, needs: tuple[bool, ...]) -> _Plan:
-        plan = self._plans.get(needs)
-        return plan or self._plans.setdefault(needs, _Plan(self, needs))
+        """The plan for this pattern of inputs that want a gradient."""
+        key = sum(1 << i for i, need in enumerate(needs) if need)
+        return self._plans.get(key) or self._plans.setdefault(key, _Plan(self, needs))
 
     def __repr__(self):
         return f"<op {self.name}>"
@@ -282,15 +287,15 @@ _new = Tensor.__new__
 
 def _record(op, inputs, outputs, extras, static):
     edges: list = []
+    key, bit = 0, 1  # which inputs want a gradient, as the bits of a number: quicker to look up than a tuple
     for t in inputs:
         if t is None or not t.requires_grad:
             edges.append(None)
-        elif t.grad_fn is None or t._base is not None:
-            edges.append(t.edge())
         else:
-            edges.append((t.grad_fn, t.output_nr))
-    needs = tuple([edge is not None for edge in edges])
-    plan = op._plans.get(needs) or op.plan(needs)
+            key |= bit
+            edges.append(t.edge() if t.grad_fn is None or t._base is not None else (t.grad_fn, t.output_nr))
+        bit <<= 1
+    plan = op._plans.get(key) or op.plan(tuple([edge is not None for edge in edges]))
     saved: list = [inputs[i] for i in plan.inputs]
     for kind, index in plan.others:
         if kind == "shapes":
@@ -303,7 +308,7 @@ def _record(op, inputs, outputs, extras, static):
         elif kind == "extra":
             saved.append(wrap(extras[index]))
         elif kind == "needs":
-            saved.append(needs)
+            saved.append(plan.needs)
         else:
             saved.append([t if t is None else t.data.dtype for t in inputs])
     node = OpNode(op, plan, edges, saved, static)

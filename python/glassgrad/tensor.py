@@ -337,10 +337,10 @@ class Tensor:
             return self + dx
         return wrap(np.asarray(self.data + dx.data))  # NumPy adds 0-d arrays to a scalar
 
-    def _accumulate_grad(self, dx):
+    def _accumulate_grad(self, dx, fresh: builtins.bool = False):
+        """Add dx into ``.grad``. ``fresh``: no one else holds dx, whose memory may otherwise be another gradient's too."""
         if self.grad is None:
-            # dx may share memory with another gradient (add passes dy on unchanged).
-            self.grad = dx if dx.requires_grad else wrap(dx.data.copy())
+            self.grad = dx if fresh or dx.requires_grad else wrap(dx.data.copy())
         elif dx.requires_grad or self.grad.requires_grad:
             self.grad = self.grad + dx
         else:

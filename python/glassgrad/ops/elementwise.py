@@ -254,7 +254,9 @@ def elu(input, alpha: float = 1.0):
 # -------------------------------------------------------------------------------------------------------------- binary
 
 
-def _binary(name, reference, da, db, *, low=-3.0, high=3.0, floating=False, doc) -> Callable[..., Tensor]:
+def _binary(
+    name, reference, da, db, *, low=-3.0, high=3.0, floating=False, fused_vjp=None, doc
+) -> Callable[..., Tensor]:
     """A row: registers the op and returns the public function."""
 
     def samples(rng):
@@ -270,6 +272,7 @@ def _binary(name, reference, da, db, *, low=-3.0, high=3.0, floating=False, doc)
         vjps=(da, db),
         samples=samples,
         broadcasts=True,
+        fused_vjp=fused_vjp,
         pointwise=True,
         doc=f"{name}: {doc}",
     )
@@ -302,7 +305,10 @@ def _half_at_ties(wins, dy, a, b):
 
 _add = _binary("add", np.add, lambda dy: dy, lambda dy: dy, doc="a + b; derivatives 1, 1.")
 _sub = _binary("sub", np.subtract, lambda dy: dy, lambda dy: -dy, doc="a - b; derivatives 1, -1.")
-mul = _binary("mul", np.multiply, lambda dy, b: dy * b, lambda dy, a: dy * a, doc="a b; derivatives b, a.")
+mul = _binary(
+    "mul", np.multiply, lambda dy, b: dy * b, lambda dy, a: dy * a, fused_vjp=("mul_backward", "a", "b"),
+    doc="a b; derivatives b, a.",
+)  # fmt: skip
 _div = _binary(
     "div", np.true_divide, lambda dy, b: dy / b, lambda dy, a, b: -dy * a / (b * b), low=0.3, floating=True,
     doc="a / b; derivatives 1/b, -a/b^2.",

@@ -116,6 +116,7 @@ _sum = Op(
     "sum",
     lambda x, *, dim, keepdim: array_sum(x, dim, keepdim),
     vjps=(lambda dy, shapes, *, dim, keepdim: _spread(dy, shapes[0], dim, keepdim),),
+    fused_vjp=("sum_backward", "shapes", "dim", "keepdim"),
     samples=_samples(),
     doc="sum: the sum over dim; derivative 1.",
 )

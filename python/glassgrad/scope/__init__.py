@@ -1,0 +1,10 @@
+"""Looking inside a running model: what its layers pass forward, what comes back, and pictures of both.
+
+Drawing needs matplotlib (``pip install "glassgrad[viz]"``), which is imported when a picture is asked for.
+"""
+
+from .draw import Step, draw, draw_svg, trace
+from .record import Layer, Recorder
+from .thermometer import per_layer, thermometer
+
+__all__ = ["Layer", "Recorder", "Step", "draw", "draw_svg", "per_layer", "thermometer", "trace"]
