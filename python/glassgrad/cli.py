@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(args.command, argv[1:])
     except GlassgradError as error:
-        print(f"glassgrad {args.command}: {error}", file=sys.stderr)
+        print(f"glassgrad: {error}", file=sys.stderr)
         return 2
 
 

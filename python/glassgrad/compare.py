@@ -19,8 +19,10 @@ from .op import REGISTRY, Op, Sample, apply
 from .tensor import Tensor, grad, wrap
 
 
-def ulps(got: np.ndarray, expected: np.ndarray, dtype, *, pointwise: bool = True) -> float:
+def ulps(got: np.ndarray, expected: np.ndarray, dtype, *, pointwise: bool = True, least: float = 0.0) -> float:
     """Largest |got - expected| in units of the last place; 0 for equal NaN or infinities, inf where only one has them.
+
+    The unit is that of the expected number, or of the largest one unless ``pointwise``, or of ``least`` if that is more.
 
     >>> ulps(np.float32([1.0]), np.float64([1.0 + 2.0**-23]), np.float32)
     1.0
@@ -44,6 +46,7 @@ def ulps(got: np.ndarray, expected: np.ndarray, dtype, *, pointwise: bool = True
         size = np.abs(expected[finite])
         if not pointwise:
             size = np.full_like(size, size.max())
+        size = np.maximum(size, least)
         gap = np.maximum(np.spacing(size.astype(dtype)).astype(np.float64), float(info.smallest_normal) * info.eps)
         return float((np.abs(got[finite].astype(np.float64) - expected[finite]) / gap).max())
 
@@ -138,6 +141,14 @@ class Step:
         return self.error <= self.op.ulps
 
 
+def _largest(array) -> float:
+    """The largest finite magnitude in ``array``."""
+    if array.dtype.kind != "f" or not array.size:
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        return float(np.max(np.abs(array), where=np.isfinite(array), initial=0.0))
+
+
 class _Lockstep:
     """A backend that runs every op on two others and keeps the difference; the model goes on with the first's results."""
 
@@ -155,9 +166,11 @@ class _Lockstep:
             if result is NotImplemented:
                 result = self._first.fall_back(op, arrays, static)
             other = second(*arrays, **static)
+            # Gradients before a normalisation sum to 0: what such a sum leaves is measured by what went into it.
+            size = 0.0 if op.pointwise else max((_largest(a) for a in arrays if a is not None), default=0.0)
             error = 0.0
             for a, b in zip(*[r if isinstance(r, tuple) else (r,) for r in (result, other)], strict=True):
-                error = max(error, ulps(a, b, a.dtype, pointwise=op.pointwise))
+                error = max(error, ulps(a, b, a.dtype, pointwise=op.pointwise, least=size))
             shapes = tuple(a.shape for a in arrays if a is not None)
             self.steps.append(Step(len(self.steps) + 1, op, shapes, error))
             return result

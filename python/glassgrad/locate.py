@@ -22,7 +22,7 @@ class Place:
 
 
 def _roots() -> tuple[Path, Path]:
-    """The folder of csrc and that of the package: a checkout, or an installed package, which carries its sources."""
+    """The folder of csrc, and the one to show paths from: of a checkout, or of an installed package with its sources."""
     return (_CHECKOUT, _CHECKOUT) if (_CHECKOUT / "csrc").is_dir() else (_PACKAGE, _PACKAGE.parent)
 
 
@@ -49,10 +49,10 @@ def places(name: str) -> list[Place]:
         near = difflib.get_close_matches(name, REGISTRY, n=3)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ArgumentError(f"where: got op {name!r}; expected one of the {len(REGISTRY)} registered ones.{hint}")
-    sources, package = _roots()
+    sources, root = _roots()
     found: list[Place] = []
 
-    def note(what: str, path: Path, lines, root: Path = sources) -> None:
+    def note(what: str, path: Path, lines) -> None:
         found.extend(Place(what, _shown(path, root), line) for line in lines)
 
     ops = sorted((_PACKAGE / "ops").glob("*.py"))
@@ -60,24 +60,32 @@ def places(name: str) -> list[Place]:
         # `softmax = Op("softmax", ...`, with the name on the same line or the next; rows of the element-wise table.
         text = path.read_text(encoding="utf-8")
         for match in re.finditer(rf"\b(?:Op|_unary|_binary|_compare|_predicate)\(\s*\"{name}\"", text):
-            note("formula and derivative", path, [text.count("\n", 0, match.start()) + 1], package)
+            note("formula and derivative", path, [text.count("\n", 0, match.start()) + 1])
     op = REGISTRY[name]
     code = getattr(op.reference, "__code__", None)
     if code is not None:
-        note("NumPy reference", Path(code.co_filename), [code.co_firstlineno], package)
+        note("NumPy reference", Path(code.co_filename), [code.co_firstlineno])
     for path in ops:
-        note("public function", path, _matches(path, rf"^def {name}\("), package)
+        note("public function", path, _matches(path, rf"^def {name}\("))
 
     csrc = sources / "csrc"
     if csrc.is_dir():
         struct = "".join(part.capitalize() for part in name.split("_"))
         note("contract", csrc / "core/kernels.h", _matches(csrc / "core/kernels.h", rf"^void {name}(_backward)?\("))
         scalar = csrc / "core/scalar_ops.h"
-        note("scalar formula", scalar, _matches(scalar, rf"struct ({struct}|{name})\b"))
+        formula = list(_matches(scalar, rf"^struct {struct} "))
+        note("C++ formula", scalar, formula)
+        if formula:  # an element-wise op: its loop and its binding are everyone's
+            note(
+                "C++ loop",
+                csrc / "cpu/elementwise.cpp",
+                _matches(csrc / "cpu/elementwise.cpp", "^void unary|^void binary"),
+            )
+            note("list for bindings", scalar, _matches(scalar, rf"op\({name}, {struct}\)"))
         for path in sorted((csrc / "cpu").rglob("*.cpp")):
             note("C++ kernel", path, _matches(path, rf"^void {name}(_backward)?\("))
         for path in sorted((csrc / "bindings").glob("*.cpp")):
-            note("binding", path, _matches(path, rf"\"{name}(_backward)?\"|\({name}, {struct}\)"))
+            note("binding", path, _matches(path, rf"\"{name}(_backward)?\""))
     for folder in ("tests", "tutorials"):
         for path in sorted((sources / folder).rglob("*.[pc]*")):
             if path.suffix in (".py", ".cpp") and (lines := list(_matches(path, rf"\b{name}\("))):

@@ -68,7 +68,7 @@ def tell_if_pure_python() -> None:
         warnings.warn(
             f"glassgrad runs on its NumPy reference: {cpp.WHY_MISSING}. Results are the same, speed is not.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
