@@ -1,3 +1,5 @@
+// One line per op. What differs between ops is a pair of kernels, which travels as data: so each kind of op has its
+// binding compiled once.
 #include "bindings/arguments.h"
 #include "bindings/register.h"
 #include "core/kernels.h"
@@ -7,11 +9,35 @@ namespace glassgrad::bindings {
 
 namespace {
 
-using Shape = std::vector<py::ssize_t>;
+template <class T>
+using Operand = const View<const T>&;
 
-bool same_shape(const py::array& a, const py::array& b) {
-    return a.ndim() == b.ndim() && std::equal(a.shape(), a.shape() + a.ndim(), b.shape());
-}
+/// One kernel for float and double.
+template <template <class> class Signature>
+struct Kernel {
+    Signature<float>* of_float;
+    Signature<double>* of_double;
+
+    template <class T>
+    Signature<T>* of() const {
+        if constexpr (std::is_same_v<T, float>)
+            return of_float;
+        else
+            return of_double;
+    }
+};
+template <class T>
+using Unary = void(T*, Operand<T>);
+template <class T>
+using Predicate = void(bool*, Operand<T>);
+template <class T>
+using Binary = void(T*, Operand<T>, Operand<T>);
+template <class T>
+using Compare = void(bool*, Operand<T>, Operand<T>);
+
+// ---- shapes ---------------------------------------------------------------------------------------------------------
+
+using Shape = std::vector<py::ssize_t>;
 
 /// The shape that all arrays broadcast to.
 Shape broadcast_shape(const char* op, std::initializer_list<const py::array*> arrays) {
@@ -25,134 +51,140 @@ Shape broadcast_shape(const char* op, std::initializer_list<const py::array*> ar
             if (extent == 1)
                 extent = own;
             else if (own != 1 && own != extent)
-                fail(op, "shapes", describe(*a), "one that broadcasts to " + describe(shape));
+                fail(op, "shapes", describe(*a), "one that broadcasts with " + describe(shape));
         }
     }
     return shape;
 }
-/// The view of `a` as an array of `shape`: repeated axes have stride 0.
+
+/// `a`, or a copy where its strides are no multiples of an element (a field of a record array).
 template <class T>
-View<const T> broadcast_view(const py::array& a, const Shape& shape) {
-    View<const T> v;
-    v.data = static_cast<const T*>(a.data());
-    v.ndim = static_cast<int>(shape.size());
-    const auto missing = static_cast<py::ssize_t>(shape.size()) - a.ndim();
-    for (int d = 0; d < v.ndim; ++d) {
-        v.shape[d] = shape[static_cast<std::size_t>(d)];
-        const auto own = d - missing;
-        v.stride[d] = own < 0 || a.shape(own) == 1 ? 0 : a.strides(own) / static_cast<i64>(sizeof(T));
-    }
-    return v;
-}
-/// Strides in bytes that are no multiple of the element (a field of a record array) need a copy.
-template <class T>
-py::array whole_strides(const py::array& a) {
+py::array walkable(const py::array& a) {
     for (py::ssize_t d = 0; d < a.ndim(); ++d)
-        if (a.strides(d) % static_cast<py::ssize_t>(sizeof(T))) return contiguous<T>(a);
+        if (a.strides(d) % static_cast<py::ssize_t>(sizeof(T))) return py::array(a.attr("copy")());
     return a;
 }
 
-template <class Op>
-py::object unary_of(const py::array& x) {
-    return dispatch({&x}, [&]<class T>(T) -> py::object {
-        const auto from = contiguous<T>(x);
-        auto y = empty_like<T>(from);
-        T* out = y.mutable_data();
-        run(from.size(), [&, in = from.data(), n = from.size()] { unary<Op>(out, in, n); });
-        return y;
-    });
-}
-template <class Op>
-py::object unary_gradient(const char* op, const py::array& dy, const py::array& kept) {
-    return dispatch({&dy, &kept}, [&]<class T>(T) -> py::object {
-        if (!same_shape(dy, kept)) expect_shape(op, "dy", dy, shape_of(kept));
-        const auto gradient = contiguous<T>(dy), from = contiguous<T>(kept);
-        auto dx = empty_like<T>(from);
-        T* out = dx.mutable_data();
-        run(from.size(), [&, a = gradient.data(), b = from.data(), n = from.size()] { unary_backward<Op>(out, a, b, n); });
-        return dx;
-    });
-}
-template <class Op>
-py::object predicate_of(const py::array& x) {
-    return dispatch({&x}, [&]<class T>(T) -> py::object {
-        const auto from = contiguous<T>(x);
-        auto y = empty_like<bool>(from);
-        bool* out = y.mutable_data();
-        run(from.size(), [&, in = from.data(), n = from.size()] { predicate<Op>(out, in, n); });
-        return y;
-    });
+/// A view of `a` in the given shape, which it broadcasts to: repeated axes have stride 0. Keeps a copy alive.
+template <class T>
+struct Broadcast {
+    Broadcast(const py::array& a, const Shape& shape) : array(walkable<T>(a)) {
+        view.data = static_cast<const T*>(array.data());
+        view.ndim = static_cast<int>(shape.size());
+        const auto missing = static_cast<py::ssize_t>(shape.size()) - array.ndim();
+        for (int d = 0; d < view.ndim; ++d) {
+            view.shape[d] = shape[static_cast<std::size_t>(d)];
+            const auto own = d - missing;
+            view.stride[d] =
+                own < 0 || array.shape(own) == 1 ? 0 : array.strides(own) / static_cast<py::ssize_t>(sizeof(T));
+        }
+    }
+    const py::array array;
+    View<const T> view;
+};
+
+/// kernel(y, views) into a new array of Y.
+template <class Y, class F, class... X>
+py::object filled(const Shape& shape, F&& kernel, const Broadcast<X>&... x) {
+    auto y = empty<Y>(shape);
+    Y* out = y.mutable_data();
+    run(y.size(), [&] { kernel(out, x.view...); });
+    return y;
 }
 
-/// kernel(out, view of a, view of b) into a new array of Result, or of the operands' own type where that is void.
-template <class Result, class Kernel>
-py::object binary_of(const char* op, const py::array& a, const py::array& b, Kernel&& kernel) {
-    return dispatch({&a, &b}, [&]<class T>(T) -> py::object {
-        using R = std::conditional_t<std::is_void_v<Result>, T, Result>;
-        const Shape shape = same_shape(a, b) ? shape_of(a) : broadcast_shape(op, {&a, &b});
-        if (shape.size() > MAX_DIMS) return not_implemented();
-        const py::array left = whole_strides<T>(a), right = whole_strides<T>(b);
-        auto y = empty<R>(shape);
-        R* out = y.mutable_data();
-        const View<const T> u = broadcast_view<T>(left, shape), v = broadcast_view<T>(right, shape);
-        run(y.size(), [&] { kernel(out, u, v); });
-        return y;
+// ---- one line per op ------------------------------------------------------------------------------------------------
+
+void unary_op(py::module_& m, const char* name, Kernel<Unary> kernel) {
+    m.def(
+        name,
+        [kernel](const py::array& x) {
+            return dispatch({&x}, [&]<class T>(T) {
+                const Shape shape = shape_of(x);
+                return filled<T>(shape, *kernel.of<T>(), Broadcast<T>(x, shape));
+            });
+        },
+        py::arg("x").noconvert());
+}
+
+void predicate_op(py::module_& m, const char* name, Kernel<Predicate> kernel) {
+    m.def(
+        name,
+        [kernel](const py::array& x) {
+            return dispatch({&x}, [&]<class T>(T) {
+                const Shape shape = shape_of(x);
+                return filled<bool>(shape, *kernel.of<T>(), Broadcast<T>(x, shape));
+            });
+        },
+        py::arg("x").noconvert());
+}
+
+void unary_backward_op(py::module_& m, const char* name, Kernel<Binary> kernel) {
+    m.def(
+        name,
+        [kernel, name](const py::array& dy, const py::array& kept) {
+            return dispatch({&dy, &kept}, [&]<class T>(T) {
+                const Shape shape = shape_of(kept);
+                expect_shape(name, "dy", dy, shape);
+                return filled<T>(shape, *kernel.of<T>(), Broadcast<T>(dy, shape), Broadcast<T>(kept, shape));
+            });
+        },
+        py::arg("dy").noconvert(), py::arg("kept").noconvert());
+}
+
+/// A binary op or a comparison: Result<T> is what it gives for operands of T.
+template <template <class> class Result, class K>
+void binary_op(py::module_& m, const char* name, K kernel) {
+    m.def(
+        name,
+        [kernel, name](const py::array& a, const py::array& b) {
+            return dispatch({&a, &b}, [&]<class T>(T) {
+                const Shape shape = broadcast_shape(name, {&a, &b});
+                return filled<Result<T>>(shape, *kernel.template of<T>(), Broadcast<T>(a, shape),
+                                         Broadcast<T>(b, shape));
+            });
+        },
+        py::arg("a").noconvert(), py::arg("b").noconvert());
+}
+template <class T>
+using Same = T;
+template <class T>
+using Bool = bool;
+
+py::object where_op(const py::array& mask, const py::array& a, const py::array& b) {
+    if (!is_native<bool>(mask)) return not_implemented();
+    return dispatch({&a, &b}, [&]<class T>(T) {
+        const Shape shape = broadcast_shape("where", {&mask, &a, &b});
+        return filled<T>(shape, where<T>, Broadcast<bool>(mask, shape), Broadcast<T>(a, shape), Broadcast<T>(b, shape));
     });
 }
 
 /// Both gradients of a product in one call: (dy b, dy a). Broadcast factors are left to the composed rule.
 py::object mul_gradient(const py::array& dy, const py::array& a, const py::array& b) {
-    if (!same_shape(a, b) || !same_shape(dy, a)) return not_implemented();
-    const auto product = [](auto* y, auto&... v) { binary<scalar::Mul>(y, v...); };
-    py::object da = binary_of<void>("mul_backward", dy, b, product);
-    return da.is(not_implemented()) ? da : py::make_tuple(da, binary_of<void>("mul_backward", dy, a, product));
-}
-
-py::object where_of(const py::array& mask, const py::array& a, const py::array& b) {
-    if (!py::isinstance<py::array_t<bool>>(mask)) return not_implemented();
-    return dispatch({&a, &b}, [&]<class T>(T) -> py::object {
-        const Shape shape = broadcast_shape("where", {&mask, &a, &b});
-        if (shape.size() > MAX_DIMS) return not_implemented();
-        const py::array left = whole_strides<T>(a), right = whole_strides<T>(b);
-        auto y = empty<T>(shape);
-        T* out = y.mutable_data();
-        const auto m = broadcast_view<bool>(mask, shape);
-        const View<const T> u = broadcast_view<T>(left, shape), v = broadcast_view<T>(right, shape);
-        run(y.size(), [&] { where(out, m, u, v); });
-        return y;
+    const Shape shape = shape_of(dy);
+    if (shape_of(a) != shape || shape_of(b) != shape) return not_implemented();
+    return dispatch({&dy, &a, &b}, [&]<class T>(T) -> py::object {
+        const Broadcast<T> y(dy, shape), u(a, shape), v(b, shape);
+        constexpr auto product = binary<scalar::mul, T>;
+        return py::make_tuple(filled<T>(shape, product, y, v), filled<T>(shape, product, y, u));
     });
 }
 
 }  // namespace
 
 void register_elementwise(py::module_& m) {
-    using namespace scalar;
-#define BIND(name, Struct) m.def(#name, unary_of<Struct>);
-    GLASSGRAD_UNARY(BIND)
-#undef BIND
-#define BIND(name, Struct)                                                      \
-    m.def(#name "_backward", [](const py::array& dy, const py::array& kept) {   \
-        return unary_gradient<Struct>(#name "_backward", dy, kept);             \
-    });
-    GLASSGRAD_UNARY_WITH_DERIVATIVE(BIND)
-#undef BIND
-#define BIND(name, Struct)                                                                             \
-    m.def(#name, [](const py::array& a, const py::array& b) {                                          \
-        return binary_of<void>(#name, a, b, [](auto* y, auto&... v) { binary<Struct>(y, v...); });     \
-    });
-    GLASSGRAD_BINARY(BIND)
-#undef BIND
-#define BIND(name, Struct)                                                                             \
-    m.def(#name, [](const py::array& a, const py::array& b) {                                          \
-        return binary_of<bool>(#name, a, b, [](bool* y, auto&... v) { compare<Struct>(y, v...); });    \
-    });
-    GLASSGRAD_COMPARE(BIND)
-#undef BIND
-#define BIND(name, Struct) m.def(#name, predicate_of<Struct>);
-    GLASSGRAD_PREDICATE(BIND)
-#undef BIND
-    m.def("mul_backward", mul_gradient);
-    m.def("where", where_of);
+#define UNARY(op) unary_op(m, #op, {unary<scalar::op, float>, unary<scalar::op, double>});
+#define BACKWARD(op) \
+    unary_backward_op(m, #op "_backward", {unary_backward<scalar::op, float>, unary_backward<scalar::op, double>});
+#define PREDICATE(op) predicate_op(m, #op, {predicate<scalar::op, float>, predicate<scalar::op, double>});
+#define BINARY(op) binary_op<Same>(m, #op, Kernel<Binary>{binary<scalar::op, float>, binary<scalar::op, double>});
+#define COMPARE(op) binary_op<Bool>(m, #op, Kernel<Compare>{compare<scalar::op, float>, compare<scalar::op, double>});
+    GLASSGRAD_UNARY(UNARY)
+    GLASSGRAD_UNARY_WITH_DERIVATIVE(BACKWARD)
+    GLASSGRAD_PREDICATE(PREDICATE)
+    GLASSGRAD_BINARY(BINARY)
+    GLASSGRAD_COMPARE(COMPARE)
+    m.def("mul_backward", mul_gradient, py::arg("dy").noconvert(), py::arg("a").noconvert(), py::arg("b").noconvert());
+    m.def("where", where_op, py::arg("mask").noconvert(), py::arg("a").noconvert(), py::arg("b").noconvert());
 }
 
 }  // namespace glassgrad::bindings

@@ -52,20 +52,22 @@ void cumsum(T* y, const T* x, i64 outer, i64 n, i64 inner);
 
 // ---- cpu/elementwise.cpp --------------------------------------------------------------------------------------------
 
-// Op is a struct of core/scalar_ops.h. In the last three the views have one shape; a repeated axis has stride 0.
+// Op is a struct of core/scalar_ops.h. The views of a call have one shape, a repeated axis having stride 0; y is
+// contiguous, and may alias an input that is contiguous too. All overwrite y.
 
-/// y = Op::f(x).  x, y: (n,); y may alias x.  Overwrites y.
+/// y = Op::f(x).
 template <class Op, class T>
-void unary(T* y, const T* x, i64 n);
-/// dx = dy * Op::df(kept), kept being the x or the y of the op.  dx may alias dy or kept.
+void unary(T* y, const View<const T>& x);
+/// dx = Op::df(dy, kept), kept being the x or the y of the op.
 template <class Op, class T>
-void unary_backward(T* dx, const T* dy, const T* kept, i64 n);
+void unary_backward(T* dx, const View<const T>& dy, const View<const T>& kept);
 /// y = Op::f(x), a bool.
 template <class Op, class T>
-void predicate(bool* y, const T* x, i64 n);
-/// y = Op::f(a, b); y contiguous.
+void predicate(bool* y, const View<const T>& x);
+/// y = Op::f(a, b).
 template <class Op, class T>
 void binary(T* y, const View<const T>& a, const View<const T>& b);
+/// y = Op::f(a, b), a bool.
 template <class Op, class T>
 void compare(bool* y, const View<const T>& a, const View<const T>& b);
 /// y = mask ? a : b.

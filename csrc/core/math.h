@@ -1,32 +1,30 @@
-// exp, log, tanh, erf, sin, cos ... for a whole register, or for one number: each is written once over V.
+// exp, log, tanh, erf, sin ...: each written once over V, which is float, double or a register of either.
 //
-// All reduce the argument to a short interval, where a Taylor series of known remainder does: no table, no branch that
-// depends on the data. Measured over all 2^32 floats the error stays below 2 ulp (tests/cpp/test_elementwise.cpp).
+// All reduce the argument to a short interval, where a series of known remainder does: no table, and no branch that
+// depends on the data but for sines of huge angles. So a number gives the same result in every lane of every register.
+// Bounds: of float over all 2^32 numbers, of double over a dense sample (tests/cpp/test_elementwise.cpp); for each
+// function 2 ulp at most. Without fused multiply-adds (x86-64-v2) the rounding differs, the bounds do not.
 #pragma once
 
 #include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <type_traits>
+#include <utility>
 
 #include "core/simd.h"
 
 namespace glassgrad::math {
 
-// ---- bits -------------------------------------------------------------------------------------------------------------
+// ---- bits -----------------------------------------------------------------------------------------------------------
 
-template <class T>
-struct Format;
-template <>
-struct Format<float> {
-    static constexpr int MANTISSA = 23, BIAS = 127;
-    using Int = std::int32_t;
-};
-template <>
-struct Format<double> {
-    static constexpr int MANTISSA = 52, BIAS = 1023;
-    using Int = std::int64_t;
-};
+template <class V>
+inline constexpr bool SINGLE = std::is_same_v<Element<V>, float>;
+template <class V>
+inline constexpr int MANTISSA = SINGLE<V> ? 23 : 52;  // bits after the point
+template <class V>
+inline constexpr int BIAS = SINGLE<V> ? 127 : 1023;  // of the exponent
 
 template <class V>
 struct IntegerOf {
@@ -40,9 +38,11 @@ template <>
 struct IntegerOf<double> {
     using type = std::int64_t;
 };
-/// As many integers as V has numbers, of the same width.
+/// As many signed integers as V has numbers, of the same width.
 template <class V>
 using Integer = typename IntegerOf<V>::type;
+template <class V>
+using ScalarInteger = Integer<Element<V>>;
 
 template <class V>
 inline Integer<V> bits(const V& v) {
@@ -52,83 +52,136 @@ template <class V>
 inline V from_bits(const Integer<V>& i) {
     return std::bit_cast<V>(i);
 }
-/// 2^n for -BIAS < n <= BIAS.
-template <class V>
-inline V power_of_two(const Integer<V>& n) {
-    using F = Format<Element<V>>;
-    return from_bits<V>((n + F::BIAS) << F::MANTISSA);
-}
-/// Added to and taken from a number below 2^(MANTISSA - 1), this rounds it to an integer, which its low bits then hold.
-template <class V>
-inline constexpr double ROUNDER = std::is_same_v<Element<V>, float> ? 12582912.0 : 6755399441055744.0;  // 1.5 * 2^MANTISSA
 
 template <class V>
 inline V absolute(const V& x) {
-    using I = typename Format<Element<V>>::Int;
-    return from_bits<V>(bits(x) & std::numeric_limits<I>::max());
+    return from_bits<V>(bits(x) & std::numeric_limits<ScalarInteger<V>>::max());
 }
 /// |magnitude| with the sign of `sign`.
 template <class V>
 inline V copy_sign(const V& magnitude, const V& sign) {
-    using I = typename Format<Element<V>>::Int;
-    return from_bits<V>((bits(magnitude) & std::numeric_limits<I>::max()) | (bits(sign) & std::numeric_limits<I>::min()));
+    using Limits = std::numeric_limits<ScalarInteger<V>>;
+    return from_bits<V>((bits(magnitude) & Limits::max()) | (bits(sign) & Limits::min()));
 }
-template <class V, class F>
-inline V each_lane(const V& x, F&& f) {
+/// x brought into [low, high]; NaN stays.
+template <class V>
+inline V clamp(const V& x, double low, double high) {
+    const V above = select(x < constant<V>(low), constant<V>(low), x);
+    return select(above > constant<V>(high), constant<V>(high), above);
+}
+
+/// Added to a number below 2^(MANTISSA - 1), this rounds it to an integer, which the low bits of the sum then hold.
+template <class V>
+inline constexpr double ROUNDER = SINGLE<V> ? 0x1.8p23 : 0x1.8p52;
+/// An integer as V. AVX2 converts no 64-bit integers; an addition does.
+template <class V>
+inline V to_floating(const Integer<V>& i) {
+    const V rounder = constant<V>(ROUNDER<V>);
+    return from_bits<V>(i + bits(rounder)) - rounder;
+}
+/// 2^n for -BIAS < n <= BIAS; 0 for n = -BIAS.
+template <class V>
+inline V power_of_two(const Integer<V>& n) {
+    return from_bits<V>((n + BIAS<V>) << MANTISSA<V>);
+}
+
+// ---- lanes ----------------------------------------------------------------------------------------------------------
+
+/// f of each number by itself, where `mask` says so; y elsewhere.
+template <class V, class M, class F, class... X>
+inline V each_lane(const M& mask, const V& y, F&& f, const X&... x) {
     if constexpr (std::is_floating_point_v<V>) {
-        return f(x);
+        return mask ? f(x...) : y;
     } else {
-        V y;
-        for (int i = 0; i < W<Element<V>>; ++i) y[i] = f(x[i]);
-        return y;
+        V z = y;
+        if (any(mask))
+            for (int i = 0; i < W<Element<V>>; ++i)
+                if (mask[i]) z[i] = f(x[i]...);
+        return z;
     }
 }
 
-// ---- series -----------------------------------------------------------------------------------------------------------
+/// f, a function of doubles, for V of either type: a register of floats makes two of doubles.
+template <class F, class V, class... More>
+inline V in_double(F&& f, const V& x, const More&... more) {
+    if constexpr (!SINGLE<V>) {
+        return f(x, more...);
+    } else if constexpr (std::is_floating_point_v<V>) {
+        return static_cast<V>(f(static_cast<double>(x), static_cast<double>(more)...));
+    } else {
+        typedef float Half __attribute__((vector_size(VECTOR_BYTES / 2)));
+        return [&]<int... I>(std::integer_sequence<int, I...>) -> V {
+            const auto low = [](const V& v) {
+                return __builtin_convertvector(__builtin_shufflevector(v, v, I...), Vec<double>);
+            };
+            const auto high = [](const V& v) {
+                return __builtin_convertvector(__builtin_shufflevector(v, v, I + W<double>...), Vec<double>);
+            };
+            const Half first = __builtin_convertvector(f(low(x), low(more)...), Half);
+            const Half second = __builtin_convertvector(f(high(x), high(more)...), Half);
+            return __builtin_shufflevector(first, second, I..., I + W<double>...);
+        }(std::make_integer_sequence<int, W<double>>{});
+    }
+}
 
-/// sum_k C(k) x^k for k in [0, N), by Horner's rule; the coefficients are computed by the compiler.
-template <int N, class V, class C>
-inline V series(const V& x, C) {
-    static constexpr auto c = [] {
-        std::array<double, N> all{};
-        for (int k = 0; k < N; ++k) all[k] = C{}(k);
-        return all;
-    }();
+// ---- series ---------------------------------------------------------------------------------------------------------
+
+/// c[0] + c[1] x + c[2] x^2 + ... by Horner's rule.
+template <class V, std::size_t N>
+inline V polynomial(const V& x, const std::array<double, N>& c) {
     V sum = constant<V>(c[N - 1]);
 #pragma GCC unroll 32
-    for (int k = N - 2; k >= 0; --k) sum = sum * x + constant<V>(c[k]);
+    for (int k = static_cast<int>(N) - 2; k >= 0; --k) sum = sum * x + constant<V>(c[static_cast<std::size_t>(k)]);
     return sum;
+}
+/// The sum of term(k) x^k for k < N; the compiler computes the coefficients.
+template <int N, class V, class Term>
+inline V series(const V& x, Term) {
+    static constexpr auto COEFFICIENTS = [] {
+        std::array<double, N> c{};
+        for (int k = 0; k < N; ++k) c[static_cast<std::size_t>(k)] = Term{}(k);
+        return c;
+    }();
+    return polynomial(x, COEFFICIENTS);
 }
 constexpr double inverse_factorial(int n) {
     double f = 1;
     for (int k = 2; k <= n; ++k) f *= k;
     return 1 / f;
 }
-template <class V>
-inline constexpr bool SINGLE = std::is_same_v<Element<V>, float>;
+constexpr double alternating(int k) { return k % 2 ? -1 : 1; }
 
-// ---- exponentials -------------------------------------------------------------------------------------------------------
+// ---- exponentials ---------------------------------------------------------------------------------------------------
 
 namespace detail {
 
-inline constexpr double LOG2_E = 1.44269504088896340736, LN_2 = 0.69314718055994530942;
-// ln 2 in two parts: n * LN2_HIGH is exact for the n that occur, so that x - n ln 2 keeps its digits.
+inline constexpr double LOG2_E = 1.44269504088896340736;
+// ln 2 in two parts, the first of 15 or 41 bits: n times it is exact, so that x - n ln 2 keeps its digits.
 template <class V>
-inline constexpr double LN2_HIGH = SINGLE<V> ? 0.693145751953125 : 0x1.62e42fefa38p-1;
+inline constexpr double LN2_HIGH = SINGLE<V> ? 0x1.62e4p-1 : 0x1.62e42fefa38p-1;
 template <class V>
-inline constexpr double LN2_LOW = SINGLE<V> ? 1.42860682030941723212e-6 : 0x1.ef35793c7673p-45;
+inline constexpr double LN2_LOW = SINGLE<V> ? 0x1.7f7d1cf79abcap-20 : 0x1.ef35793c7673p-45;
 
 template <class V>
 struct Reduced {
     V r;           // |r| <= ln 2 / 2
-    Integer<V> n;  // x = n ln 2 + r
+    Integer<V> n;  // x - low = n ln 2 + r
 };
 template <class V>
-inline Reduced<V> reduce_exp(const V& x) {
+inline Reduced<V> reduce_exp(const V& x, const V& low) {
     const V rounder = constant<V>(ROUNDER<V>);
-    const V shifted = x * constant<V>(LOG2_E) + rounder;
-    const V n = shifted - rounder;
-    return {x - n * constant<V>(LN2_HIGH<V>) - n * constant<V>(LN2_LOW<V>), bits(shifted) - bits(rounder)};
+    const V shifted = x * constant<V>(LOG2_E) + rounder, n = shifted - rounder;
+    return {((x - n * constant<V>(LN2_HIGH<V>)) - low) - n * constant<V>(LN2_LOW<V>), bits(shifted) - bits(rounder)};
+}
+
+/// e^(x - low) with |low| < 0.1, for what would lose digits if it were one number.
+template <class V>
+inline V exp_of_difference(const V& x, const V& low) {
+    // Beyond these e^x is infinite, or rounds to 0; inside them n fits the two factors of 2^n below.
+    const auto [r, n] = reduce_exp(clamp(x, SINGLE<V> ? -104 : -746, SINGLE<V> ? 89 : 710), low);
+    const V p = series<SINGLE<V> ? 8 : 14>(r, [](int k) { return inverse_factorial(k); });
+    const Integer<V> half = n >> 1;  // in two steps, since 2^n itself may be denormal or infinite
+    return p * power_of_two<V>(half) * power_of_two<V>(n - half);
 }
 
 }  // namespace detail
@@ -136,87 +189,74 @@ inline Reduced<V> reduce_exp(const V& x) {
 /// e^x = 2^n e^r. Series to r^7 (float, remainder 5e-9) or r^13 (double, 4e-18).
 template <class V>
 inline V exp(const V& x) {
-    // Beyond these e^x is infinite, or rounds to 0; inside them n fits the two factors of 2^n below.
-    const V clamped = minimum(maximum(x, constant<V>(SINGLE<V> ? -104.0 : -746.0)), constant<V>(SINGLE<V> ? 89.0 : 710.0));
-    const auto [r, n] = detail::reduce_exp(clamped);
-    const V p = series<SINGLE<V> ? 8 : 14>(r, [](int k) { return inverse_factorial(k); });
-    const Integer<V> half = n >> 1;  // in two steps, since 2^n itself may be denormal or infinite
-    return p * power_of_two<V>(half) * power_of_two<V>(n - half);
+    return detail::exp_of_difference(x, V{});
 }
 
-/// e^x - 1 = 2^n (e^r - 1) + (2^n - 1), without the cancellation near 0.
+/// e^x - 1 = 2^n (e^r - 1) + (2^n - 1), without the cancellation near 0. Series as in exp.
 template <class V>
 inline V expm1(const V& x) {
-    const V clamped = minimum(maximum(x, constant<V>(SINGLE<V> ? -30.0 : -50.0)), constant<V>(SINGLE<V> ? 89.0 : 710.0));
-    const auto [r, n] = detail::reduce_exp(clamped);
+    const auto [r, n] = detail::reduce_exp(clamp(x, SINGLE<V> ? -30 : -50, SINGLE<V> ? 89 : 710), V{});
     const V p = r + r * r * series<SINGLE<V> ? 7 : 13>(r, [](int k) { return inverse_factorial(k + 2); });
     const V scale = power_of_two<V>(n - 1);  // half of 2^n, which may be infinite where e^x - 1 is not
     const V y = (scale * p + (scale - constant<V>(0.5))) * constant<V>(2);
-    return select((x == V{}) | (n == 0), select(x == V{}, x, p), y);
+    return select(x == V{}, x, select(n == 0, p, y));  // -0.0 stays
 }
 
-// ---- logarithms ---------------------------------------------------------------------------------------------------------
+// ---- logarithms -----------------------------------------------------------------------------------------------------
 
 namespace detail {
 
-/// ln(2^e (1 + f)) + correction for f in [sqrt(1/2) - 1, sqrt(2) - 1]. With s = f / (2 + f):
-/// ln(1 + f) = f - (f^2/2 - s (f^2/2 + R)), R = 2/3 s^2 + 2/5 s^4 + ...; |s| < 0.172, remainder 1e-9 or 1e-19 of f.
-template <class V>
-inline V log_reduced(const V& f, const V& e, const V& correction) {
-    const V s = f / (constant<V>(2) + f), z = s * s, square = f * f * constant<V>(0.5);
-    const V r = z * series<SINGLE<V> ? 5 : 11>(z, [](int k) { return 2.0 / (2 * k + 3); });
-    return e * constant<V>(LN2_HIGH<V>) - ((square - (s * (square + r) + (e * constant<V>(LN2_LOW<V>) + correction))) - f);
-}
 template <class V>
 struct Parts {
-    V f, e;  // x = 2^e (1 + f)
+    V f;  // |x| = 2^e (1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1]
+    Integer<V> e;
 };
 template <class V>
-inline V to_floating(const Integer<V>& i) {
-    if constexpr (std::is_floating_point_v<V>)
-        return static_cast<V>(i);
-    else
-        return __builtin_convertvector(i, V);
-}
-template <class V>
 inline Parts<V> split(const V& x) {
-    using F = Format<Element<V>>;
-    const Integer<V> i = bits(x);
-    const auto root_half = std::bit_cast<typename F::Int>(static_cast<Element<V>>(0.70710678118654752440));
-    const Integer<V> e = (i - root_half) >> F::MANTISSA;
-    return {from_bits<V>(i - (e << F::MANTISSA)) - constant<V>(1), to_floating<V>(e)};
+    constexpr auto ROOT_HALF = std::bit_cast<ScalarInteger<V>>(static_cast<Element<V>>(0.70710678118654752440));
+    const Integer<V> i = bits(absolute(x)), e = (i - ROOT_HALF) >> MANTISSA<V>;
+    return {from_bits<V>(i - (e << MANTISSA<V>)) - constant<V>(1), e};
+}
+/// e ln 2 + ln(1 + f). With s = f / (2 + f): ln(1 + f) = f - (f^2/2 - s (f^2/2 + R)), R = 2/3 s^2 + 2/5 s^4 + ...;
+/// |s| < 0.172, so that the remainder is 2e-10 (float) or 3e-19 (double) of f.
+template <class V>
+inline V log_of_parts(const V& f, const V& e) {
+    const V s = f / (constant<V>(2) + f), z = s * s, square = f * f * constant<V>(0.5);
+    const V r = z * series<SINGLE<V> ? 5 : 11>(z, [](int k) { return 2.0 / (2 * k + 3); });
+    return e * constant<V>(LN2_HIGH<V>) - ((square - (s * (square + r) + e * constant<V>(LN2_LOW<V>))) - f);
 }
 
 }  // namespace detail
 
+/// -inf at 0, NaN below.
 template <class V>
 inline V log(const V& x) {
-    using T = Element<V>;
-    using L = std::numeric_limits<T>;
-    const auto tiny = x < constant<V>(L::min());  // denormal: scaled up, its exponent corrected
-    const V scaled = select(tiny, x * constant<V>(SINGLE<V> ? 0x1p23 : 0x1p52), x);
-    auto [f, e] = detail::split(scaled);
-    e = select(tiny, e - constant<V>(Format<T>::MANTISSA), e);
-    const V y = detail::log_reduced(f, e, V{});
-    const V special = select(x == V{}, constant<V>(-L::infinity()), select(x < V{}, constant<V>(L::quiet_NaN()), x));
-    return select((x > V{}) & (x < constant<V>(L::infinity())), y, special);
+    using Limits = std::numeric_limits<Element<V>>;
+    constexpr double SCALE = SINGLE<V> ? 0x1p23 : 0x1p52;
+    const auto tiny = x < constant<V>(Limits::min());  // denormal: scaled up, its exponent corrected
+    const auto [f, scaled] = detail::split(select(tiny, x * constant<V>(SCALE), x));
+    const V e = to_floating<V>(scaled) - select(tiny, constant<V>(MANTISSA<V>), V{});
+    const V y = detail::log_of_parts(f, e);
+    const V special =
+        select(x == V{}, constant<V>(-Limits::infinity()), select(x < V{}, constant<V>(Limits::quiet_NaN()), x));
+    return select((x > V{}) & (x < constant<V>(Limits::infinity())), y, special);
 }
 
+/// ln(1 + x), with the digits of x that 1 + x rounds off added to f. -inf at -1, NaN below.
 template <class V>
 inline V log1p(const V& x) {
-    using L = std::numeric_limits<Element<V>>;
+    using Limits = std::numeric_limits<Element<V>>;
     const V one = constant<V>(1), u = one + x;
-    auto [f, e] = detail::split(u);
-    const auto near = e == V{};  // then f = u - 1 has lost digits that x still has
-    // What 1 + x lost to rounding, relative to u.
-    const V lost = select(x < one, x - (u - one), one - (u - x)) / u;
-    const V y = detail::log_reduced(select(near, x, f), e, select(near, V{}, lost));
+    const auto [f, e] = detail::split(u);
+    const V lost = select(x < one, x - (u - one), one - (u - x));
+    // 2^-e in two steps: it is denormal at the largest x. Where e = 0, the sum is x itself.
+    const V y = detail::log_of_parts(f + lost * constant<V>(0.5) * power_of_two<V>(1 - e), to_floating<V>(e));
     const V special =
-        select(x == constant<V>(-1), constant<V>(-L::infinity()), select(x < constant<V>(-1), constant<V>(L::quiet_NaN()), x));
-    return select((x > constant<V>(-1)) & (x < constant<V>(L::infinity())) & (x != V{}), y, special);
+        select(x < -one, constant<V>(Limits::quiet_NaN()), select(x == -one, constant<V>(-Limits::infinity()), x));
+    return select((x > -one) & (x < constant<V>(Limits::infinity())) & (x != V{}), y, special);  // -0.0 stays
 }
 
-// ---- sigmoids -----------------------------------------------------------------------------------------------------------
+// ---- sigmoids -------------------------------------------------------------------------------------------------------
 
 namespace detail {
 
@@ -236,7 +276,7 @@ constexpr double tanh_coefficient(int n) {
 /// Beyond, (e^2a - 1) / (e^2a + 1) with a = |x|, which is 1 to the last digit from a = 10 (float) or 20 (double) on.
 template <class V>
 inline V tanh(const V& x) {
-    const V a = minimum(absolute(x), constant<V>(SINGLE<V> ? 10 : 20)), z = a * a;
+    const V a = clamp(absolute(x), 0, SINGLE<V> ? 10 : 20), z = a * a;
     const V near = a + a * z * series<SINGLE<V> ? 6 : 12>(z, [](int k) { return detail::tanh_coefficient(k + 1); });
     const V t = expm1<V>(a + a);
     return copy_sign(select(a < constant<V>(0.3), near, t / (t + constant<V>(2))), x);
@@ -245,102 +285,136 @@ inline V tanh(const V& x) {
 /// 1 / (1 + e^-x), by e^-|x|, which cannot overflow.
 template <class V>
 inline V sigmoid(const V& x) {
-    const V e = exp(-absolute(x));
+    const V e = exp<V>(-absolute(x));
     return select(x >= V{}, constant<V>(1), e) / (constant<V>(1) + e);
 }
 
 /// ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|).
 template <class V>
 inline V softplus(const V& x) {
-    return maximum(x, V{}) + log1p(exp(-absolute(x)));
+    return maximum(x, V{}) + log1p(exp<V>(-absolute(x)));
 }
 
-/// |x| < 1: 2/sqrt(pi) (x - x^3/3 + x^5/10 - ...), remainder 1e-10 (float). Beyond: 1 - e^(-x^2) P(1/(1 + x/2)), with P
-/// fitted to 1e-9 of erfc, which is all a float needs there; 1 from 4 on. double: the C library's, lane by lane.
-template <class V>
-inline V erf(const V& x) {
-    if constexpr (!SINGLE<V>) {
-        return each_lane(x, [](double v) { return std::erf(v); });
-    } else {
-        const V a = minimum(absolute(x), constant<V>(4.2)), z = a * a;
-        const V inner = a + a * series<12>(z, [](int k) {  // a by itself: what is added rounds eight digits later
-                            const double c = inverse_factorial(k) / (2 * k + 1) * 1.12837916709551257390;
-                            return (k % 2 ? -c : c) - (k == 0);
-                        });
-        static constexpr double P[] = {-0.0001474439914, 0.2848161159, 0.2602731423,  0.3458455853,
-                                -0.09972076203,   0.5586678766, -0.4682033444, 0.1185193261};
-        const V t = constant<V>(1) / (constant<V>(1) + a * constant<V>(0.5));
-        const V outer = constant<V>(1) - exp(-z) * series<8>(t, [](int k) { return P[k]; });
-        return copy_sign(select(a < constant<V>(1), inner, outer), x);
-    }
-}
-
-// ---- trigonometry -------------------------------------------------------------------------------------------------------
+// ---- the normal distribution ----------------------------------------------------------------------------------------
 
 namespace detail {
 
-#if defined(__FMA__) || defined(__aarch64__)
-inline constexpr bool FUSED = true;
-#else
-inline constexpr bool FUSED = false;  // n A would be rounded before it is subtracted: no reduction then
-#endif
-// pi/2 in three parts of 24 (53) bits; with fused multiply-adds n times each is subtracted without loss.
+/// erf a = 2/sqrt(pi) (a - a^3/3 + a^5/10 - ...) for a <= 0.9; remainder 2e-9 (float) or 2e-18 (double).
 template <class V>
-struct HalfPi;
-template <class V>
-    requires SINGLE<V>
-struct HalfPi<V> {
-    static constexpr double A = 1.57079637050628662109375, B = -4.37113900018624283e-8, C = -1.71512451004834e-15;
-    static constexpr double LIMIT = FUSED ? 8192 : 0.78;  // n < 2^13: n A and x then share their last digit
-};
-template <class V>
-    requires(!SINGLE<V>)
-struct HalfPi<V> {
-    static constexpr double A = 1.57079632679489655800e+00, B = 6.12323399573676603587e-17, C = -1.49738490485916983e-33;
-    static constexpr double LIMIT = FUSED ? 1048576 : 0.78;
-};
-
-/// sin(x + quarter * pi/2).
-template <class V>
-inline V sine(const V& x, int quarter) {
-    using H = HalfPi<V>;
-    const V rounder = constant<V>(ROUNDER<V>);
-    const V shifted = x * constant<V>(0.63661977236758134308) + rounder, n = shifted - rounder;
-    const V r = ((x - n * constant<V>(H::A)) - n * constant<V>(H::B)) - n * constant<V>(H::C), z = r * r;
-    const Integer<V> k = bits(shifted) - bits(rounder) + quarter;
-    // To r^9 and r^10 (float; remainders 2e-9, 2e-10), r^17 and r^18 (double; 1e-19, 2e-20).
-    const V sin = r + r * z * series<SINGLE<V> ? 4 : 8>(z, [](int j) { return (j % 2 ? 1 : -1) * inverse_factorial(2 * j + 3); });
-    const V cos = constant<V>(1) - z * constant<V>(0.5) +
-                  z * z * series<SINGLE<V> ? 4 : 8>(z, [](int j) { return (j % 2 ? -1 : 1) * inverse_factorial(2 * j + 4); });
-    const V y = select((k & 1) != 0, cos, sin);
-    return select((k & 2) != 0, -y, y);
+inline V erf_near_0(const V& a) {
+    const V rest = series<SINGLE<V> ? 10 : 17>(a * a, [](int k) {
+        const double c = alternating(k) * inverse_factorial(k) / (2 * k + 1) * 1.12837916709551257390;
+        return k == 0 ? c - 1 : c;  // a is added by itself: what is added to it rounds three bits later
+    });
+    return a + a * rest;
 }
+
+/// e^(a^2) erfc(a) = P((a - K) / (a + K)) / (a + K) for a in [0.69, 10.1] (float) or [0.69, 27.5] (double). P is the
+/// minimax polynomial: of degree 8 with K = 2.5, error 2^-29.8; of degree 20 with K = 3, 2^-57.8.
 template <class V>
-inline bool any_beyond(const V& x, double limit) {
-    const auto beyond = !(absolute(x) <= constant<V>(limit));
-    if constexpr (std::is_floating_point_v<V>) {
-        return beyond;
-    } else {
-        Integer<V> all = beyond;
-        auto result = all[0];
-        for (int i = 1; i < W<Element<V>>; ++i) result |= all[i];
-        return result != 0;
-    }
+inline V scaled_erfc(const V& a) {
+    constexpr double K = SINGLE<V> ? 2.5 : 3;
+    static constexpr std::array<double, 9> P8 = {
+        1.05403185,   -0.804651856,   0.453914225,     -0.171250463,   0.0283590183,
+        0.0083849933, -0.00479624467, -0.000403415354, 0.000619828526,
+    };
+    static constexpr std::array<double, 21> P20 = {
+        1.0740069070883398,     -0.8833944531698837,     0.5902283571041023,     -0.3104672619005436,
+        0.11952776128725214,    -0.02682723462548703,    -0.001212416625734821,  0.0030340620202555227,
+        -0.0005483097204590912, -0.00027677803841256386, 0.00010756180186824532, 3.0399272382270616e-05,
+        -1.747262972948527e-05, -4.7529004183981685e-06, 2.7735939986384448e-06, 1.0051745491900825e-06,
+        -4.274053648244502e-07, -2.3614311871455763e-07, 7.147062626244997e-08,  4.346130233851604e-08,
+        -1.556395372244908e-08,
+    };
+    const V t = constant<V>(1) / (a + constant<V>(K)), q = (a - constant<V>(K)) * t;
+    if constexpr (SINGLE<V>)
+        return t * polynomial(q, P8);
+    else
+        return t * polynomial(q, P20);
+}
+
+/// e^(-a^2 scale), scale being 1 or 1/2. The square of a's upper half is exact, and what it lacks is small: a^2 as one
+/// number would be off by a^2 / 2 ulp.
+template <class V>
+inline V exp_of_square(const V& a, double scale) {
+    constexpr int LOWER = SINGLE<V> ? 12 : 27;
+    const V upper = from_bits<V>(bits(a) & -(ScalarInteger<V>{1} << LOWER));
+    return exp_of_difference<V>(upper * upper * constant<V>(-scale), (a - upper) * (a + upper) * constant<V>(scale));
 }
 
 }  // namespace detail
 
-/// Cody and Waite's reduction to [-pi/4, pi/4]; far out, where n pi/2 needs more digits, the C library's, lane by lane.
+/// 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x.
+template <class V>
+inline V erf(const V& x) {
+    const V a = clamp(absolute(x), 0, SINGLE<V> ? 4 : 6);  // 1 to the last digit from there on
+    const V far = constant<V>(1) - detail::exp_of_square(a, 1) * detail::scaled_erfc(a);
+    return copy_sign(select(a < constant<V>(0.9), detail::erf_near_0(a), far), x);
+}
+
+/// The distribution function of the standard normal, erfc(-x / sqrt(2)) / 2: below 0 without the cancellation of 1 +
+/// erf.
+template <class V>
+inline V normal_distribution(const V& x) {
+    const V half = constant<V>(0.5), size = clamp(absolute(x), 0, SINGLE<V> ? 14.5 : 38.6);  // 0 or 1 from there on
+    const V a = size * constant<V>(0.70710678118654752440);
+    const V tail = half * detail::exp_of_square(size, 0.5) * detail::scaled_erfc(a);
+    const V near = half + copy_sign(half * detail::erf_near_0(a), x);
+    return select(a < constant<V>(0.7), near, select(x < V{}, tail, constant<V>(1) - tail));
+}
+/// Its density, e^(-x^2 / 2) / sqrt(2 pi).
+template <class V>
+inline V normal_density(const V& x) {
+    return exp<V>(x * x * constant<V>(-0.5)) * constant<V>(0.39894228040143267794);
+}
+
+// ---- trigonometry ---------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+/// sin(x + quarters pi/2) by Cody and Waite: x = n pi/2 + r, |r| <= pi/4. pi/2 in parts of 33, 33 and 53 bits: n times
+/// the first two is exact below LIMIT. N terms of either series: 4 for a float, with remainder 2e-9; 8 for
+/// a double, 8e-20.
+inline constexpr double LIMIT = 0x1p20;
+template <int N, class V>
+inline V sine(const V& x, int quarters) {
+    const V rounder = constant<V>(ROUNDER<V>), one = constant<V>(1);
+    const V shifted = x * constant<V>(0.63661977236758134308) + rounder, n = shifted - rounder;
+    const V second = n * constant<V>(0x1.0b4611a6p-34), third = n * constant<V>(0x1.3198a2e037073p-69);
+    const V u = x - n * constant<V>(0x1.921fb544p+0), v = u - second, r = v - third;
+    const V z = r * r, half = z * constant<V>(0.5), near_cos = one - half;
+    V sin = r * z * series<N>(z, [](int k) { return -alternating(k) * inverse_factorial(2 * k + 3); });
+    V cos = z * z * series<N>(z, [](int k) { return alternating(k) * inverse_factorial(2 * k + 4); });
+    if constexpr (N > 4) {  // what r and near_cos lost to rounding: 1 ulp together
+        const V lost = ((u - v) - second) + ((v - r) - third);
+        sin += lost;
+        cos += ((one - near_cos) - half) - r * lost;
+    }
+    const Integer<V> k = bits(shifted) + quarters;
+    const V y = select((k & 1) != 0, near_cos + cos, r + sin);
+    return select((k & 2) != 0, -y, y);
+}
+/// In double for float too: the reduction then needs no fourth part, and the result is all but correctly rounded.
+template <class V>
+inline V sine_of_any(const V& x, int quarters) {
+    return in_double([=](const auto& v) { return sine<SINGLE<V> ? 4 : 8>(v, quarters); }, x);
+}
+
+}  // namespace detail
+
+/// Beyond 2^20, where n pi/2 needs more digits, the C library's.
 template <class V>
 inline V sin(const V& x) {
-    if (detail::any_beyond(x, detail::HalfPi<V>::LIMIT)) return each_lane(x, [](auto v) { return std::sin(v); });
-    return select(x == V{}, x, detail::sine(x, 0));  // -0.0 stays
+    const V y = select(x == V{}, x, detail::sine_of_any(x, 0));  // -0.0 stays
+    return each_lane(absolute(x) > constant<V>(detail::LIMIT), y, [](auto v) { return std::sin(v); }, x);
 }
 template <class V>
 inline V cos(const V& x) {
-    if (detail::any_beyond(x, detail::HalfPi<V>::LIMIT)) return each_lane(x, [](auto v) { return std::cos(v); });
-    return detail::sine(x, 1);
+    const V y = detail::sine_of_any(x, 1);
+    return each_lane(absolute(x) > constant<V>(detail::LIMIT), y, [](auto v) { return std::cos(v); }, x);
 }
+
+// ---- roots, powers, integers ----------------------------------------------------------------------------------------
 
 template <class V>
 inline V sqrt(const V& x) {
@@ -350,9 +424,15 @@ inline V sqrt(const V& x) {
         using T = Element<V>;
         T lanes[W<T>];
         store(lanes, x);
-        for (T& v : lanes) v = std::sqrt(v);  // one instruction with -fno-math-errno
+        for (T& v : lanes) v = std::sqrt(v);  // one instruction for all, with -fno-math-errno
         return load(lanes);
     }
+}
+
+/// -1, 0 or 1; NaN stays.
+template <class V>
+inline V sign(const V& x) {
+    return select(x > V{}, constant<V>(1), select(x < V{}, constant<V>(-1), select(x == V{}, V{}, x)));
 }
 /// Halves to even. Exact: what is 2^MANTISSA or more has no fraction.
 template <class V>
@@ -369,6 +449,34 @@ template <class V>
 inline V ceil(const V& x) {
     const V n = round(x);
     return copy_sign(select(n < x, n + constant<V>(1), n), x);
+}
+
+namespace detail {
+
+/// a^b as e^(b ln |a|), with the special cases of C99. |b ln |a|| 2^-52 is the relative error: enough for a float.
+template <class V>
+inline V power(const V& a, const V& b) {
+    const V one = constant<V>(1), size = absolute(a);
+    const V y = exp<V>(b * log(size));
+    const V whole = round(b), halves = round<V>(b * constant<V>(0.5));
+    const auto odd = (whole == b) & (halves + halves != b);
+    const V negative = select(odd, -y,
+                              select((whole == b) | (size == V{}) | (size == constant<V>(HUGE_VAL)), y,
+                                     constant<V>(std::numeric_limits<double>::quiet_NaN())));
+    const V signed_y = select(copy_sign(one, a) < V{}, negative, y);
+    const auto endless = absolute(b) == constant<V>(HUGE_VAL);
+    return select((b == V{}) | (a == one) | ((size == one) & endless), one, select(a != a, a, signed_y));
+}
+
+}  // namespace detail
+
+/// a^b, in double for floats; for doubles the C library's, but for squares, which are the most common by far.
+template <class V>
+inline V pow(const V& a, const V& b) {
+    if constexpr (SINGLE<V>)
+        return in_double([](const auto& u, const auto& v) { return detail::power(u, v); }, a, b);
+    else
+        return each_lane(b != constant<V>(2), V(a * a), [](double u, double v) { return std::pow(u, v); }, a, b);
 }
 
 }  // namespace glassgrad::math

@@ -1,299 +1,207 @@
-// The formulas of the element-wise ops, one struct each, for one number or a whole register.
+// The formulas of the element-wise ops, one struct each, for one number or a whole register: the native twins of the
+// rows of python/glassgrad/ops/elementwise.py, under the same names.
 //
-// Unary: f(x), and df(kept) with dx = dy * df(kept), where kept is the input x or the output y, as the op's row in
-// python/glassgrad/ops/elementwise.py says. The lists at the end make kernels and bindings of them.
+// f(x) is the op; df(dy, kept) is dx, kept being the x or the y that the row's rule asks for. Ops without df have
+// derivative 0, or one that needs nothing kept. The lists at the end make kernels and bindings of them.
 #pragma once
 
+#if defined(__CUDACC__)
+#include "core/device_math.h"
+#else
 #include "core/math.h"
+#define GLASSGRAD_HOST_DEVICE
+#endif
+
+/// Heads a formula: a static function over V, on whichever device.
+#define FORMULA        \
+    template <class V> \
+    GLASSGRAD_HOST_DEVICE static inline auto
 
 namespace glassgrad::scalar {
 
-template <class V>
-inline V one_if(const auto& condition) {
-    return select(condition, constant<V>(1), V{});
-}
-template <class V>
-inline V sign(const V& x) {
-    return select(x > V{}, constant<V>(1), select(x < V{}, constant<V>(-1), select(x == V{}, V{}, x)));  // NaN stays
-}
+// ---- unary ----------------------------------------------------------------------------------------------------------
 
-// ---- unary ------------------------------------------------------------------------------------------------------------
-
-struct Abs {
-    static auto f(const auto& x) { return math::absolute(x); }
-    static auto df(const auto& x) { return sign(x); }
+struct abs {
+    FORMULA f(const V& x) { return math::absolute(x); }
+    FORMULA df(const V& dy, const V& x) { return dy * math::sign(x); }
 };
-struct Exp {
-    static auto f(const auto& x) { return math::exp(x); }
-    static auto df(const auto& y) { return y; }
+struct neg {
+    FORMULA f(const V& x) { return -x; }
 };
-struct Log {
-    static auto f(const auto& x) { return math::log(x); }
-    template <class V>
-    static V df(const V& x) {
-        return constant<V>(1) / x;
-    }
+struct sign {
+    FORMULA f(const V& x) { return math::sign(x); }
 };
-struct Log1p {
-    static auto f(const auto& x) { return math::log1p(x); }
-    template <class V>
-    static V df(const V& x) {
-        return constant<V>(1) / (x + constant<V>(1));
-    }
+struct floor {
+    FORMULA f(const V& x) { return math::floor(x); }
 };
-struct Sqrt {
-    static auto f(const auto& x) { return math::sqrt(x); }
-    template <class V>
-    static V df(const V& y) {
-        return constant<V>(0.5) / y;
-    }
+struct ceil {
+    FORMULA f(const V& x) { return math::ceil(x); }
 };
-struct Rsqrt {
-    template <class V>
-    static V f(const V& x) {
-        return constant<V>(1) / math::sqrt(x);
-    }
-    template <class V>
-    static V df(const V& y) {
-        return y * y * y * constant<V>(-0.5);
-    }
+struct round {
+    FORMULA f(const V& x) { return math::round(x); }
 };
-struct Square {
-    static auto f(const auto& x) { return x * x; }
-    static auto df(const auto& x) { return x + x; }
+struct square {
+    FORMULA f(const V& x) { return x * x; }
+    FORMULA df(const V& dy, const V& x) { return dy * (x + x); }
 };
-struct Reciprocal {
-    template <class V>
-    static V f(const V& x) {
-        return constant<V>(1) / x;
-    }
-    template <class V>
-    static V df(const V& y) {
-        return -(y * y);
-    }
+struct reciprocal {
+    FORMULA f(const V& x) { return constant<V>(1) / x; }
+    FORMULA df(const V& dy, const V& y) { return -dy * (y * y); }
 };
-struct Sin {
-    static auto f(const auto& x) { return math::sin(x); }
-    static auto df(const auto& x) { return math::cos(x); }
+struct sqrt {
+    FORMULA f(const V& x) { return math::sqrt(x); }
+    FORMULA df(const V& dy, const V& y) { return dy / (y + y); }
 };
-struct Cos {
-    static auto f(const auto& x) { return math::cos(x); }
-    template <class V>
-    static V df(const V& x) {
-        return -math::sin(x);
-    }
+struct rsqrt {
+    FORMULA f(const V& x) { return constant<V>(1) / math::sqrt(x); }
+    FORMULA df(const V& dy, const V& y) { return dy * (y * y * y) * constant<V>(-0.5); }
 };
-struct Tanh {
-    static auto f(const auto& x) { return math::tanh(x); }
-    template <class V>
-    static V df(const V& y) {
-        return constant<V>(1) - y * y;
+struct exp {
+    FORMULA f(const V& x) { return math::exp(x); }
+    FORMULA df(const V& dy, const V& y) { return dy * y; }
+};
+struct log {
+    FORMULA f(const V& x) { return math::log(x); }
+    FORMULA df(const V& dy, const V& x) { return dy / x; }
+};
+struct log1p {
+    FORMULA f(const V& x) { return math::log1p(x); }
+    FORMULA df(const V& dy, const V& x) { return dy / (x + constant<V>(1)); }
+};
+struct sin {
+    FORMULA f(const V& x) { return math::sin(x); }
+    FORMULA df(const V& dy, const V& x) { return dy * math::cos(x); }
+};
+struct cos {
+    FORMULA f(const V& x) { return math::cos(x); }
+    FORMULA df(const V& dy, const V& x) { return -dy * math::sin(x); }
+};
+struct tanh {
+    FORMULA f(const V& x) { return math::tanh(x); }
+    FORMULA df(const V& dy, const V& y) { return dy * (constant<V>(1) - y * y); }
+};
+struct sigmoid {
+    FORMULA f(const V& x) { return math::sigmoid(x); }
+    FORMULA df(const V& dy, const V& y) { return dy * (y * (constant<V>(1) - y)); }
+};
+struct erf {
+    FORMULA f(const V& x) { return math::erf(x); }
+    FORMULA df(const V& dy, const V& x) {
+        return dy * (math::exp<V>(-(x * x)) * constant<V>(1.12837916709551257390));  // 2 / sqrt(pi)
     }
 };
-struct Sigmoid {
-    static auto f(const auto& x) { return math::sigmoid(x); }
-    template <class V>
-    static V df(const V& y) {
-        return y * (constant<V>(1) - y);
+struct relu {
+    FORMULA f(const V& x) { return glassgrad::maximum(x, V{}); }
+    FORMULA df(const V& dy, const V& y) { return dy * select(y > V{}, constant<V>(1), V{}); }
+};
+struct silu {
+    FORMULA f(const V& x) { return x * math::sigmoid(x); }
+    FORMULA df(const V& dy, const V& x) {
+        const V s = math::sigmoid(x), one = constant<V>(1);
+        return dy * (s * (one + x * (one - s)));
     }
 };
-struct Erf {
-    static auto f(const auto& x) { return math::erf(x); }
-    template <class V>
-    static V df(const V& x) {
-        return math::exp(-(x * x)) * constant<V>(1.12837916709551257390);  // 2 / sqrt(pi)
-    }
+struct softplus {
+    FORMULA f(const V& x) { return select(x > constant<V>(20), x, math::softplus(x)); }  // PyTorch's threshold
+    FORMULA df(const V& dy, const V& x) { return dy * math::sigmoid(x); }
 };
-struct Relu {
-    template <class V>
-    static V f(const V& x) {
-        return maximum(x, V{});
-    }
-    template <class V>
-    static V df(const V& y) {
-        return one_if<V>(y > V{});
-    }
+struct logsigmoid {
+    FORMULA f(const V& x) { return -math::softplus<V>(-x); }
+    FORMULA df(const V& dy, const V& x) { return dy * math::sigmoid<V>(-x); }
 };
-struct Silu {
-    static auto f(const auto& x) { return x * math::sigmoid(x); }
-    template <class V>
-    static V df(const V& x) {
-        const V s = math::sigmoid(x);
-        return s * (constant<V>(1) + x * (constant<V>(1) - s));
-    }
+struct gelu {
+    FORMULA f(const V& x) { return x * math::normal_distribution(x); }
+    FORMULA df(const V& dy, const V& x) { return dy * (math::normal_distribution(x) + x * math::normal_density(x)); }
 };
-struct Softplus {
-    template <class V>
-    static V f(const V& x) {
-        return select(x > constant<V>(20), x, math::softplus(x));  // PyTorch's threshold
+struct gelu_tanh {
+    // (1 + tanh u) / 2 = sigmoid(2 u), which keeps its digits where tanh u is near -1.
+    FORMULA sigmoid(const V& x) {
+        const V inner = x + x * x * x * constant<V>(0.044715);
+        return math::sigmoid<V>(inner * constant<V>(2 * 0.79788456080286535588));  // 2 sqrt(2 / pi)
     }
-    static auto df(const auto& x) { return math::sigmoid(x); }
-};
-struct Logsigmoid {
-    template <class V>
-    static V f(const V& x) {
-        return minimum(x, V{}) - math::log1p(math::exp(-math::absolute(x)));
-    }
-    template <class V>
-    static V df(const V& x) {
-        return math::sigmoid<V>(-x);
-    }
-};
-struct Gelu {
-    template <class V>
-    static V distribution(const V& x) {  // of the standard normal
-        return (constant<V>(1) + math::erf<V>(x * constant<V>(0.70710678118654752440))) * constant<V>(0.5);
-    }
-    static auto f(const auto& x) { return x * distribution(x); }
-    template <class V>
-    static V df(const V& x) {
-        const V density = math::exp<V>(x * x * constant<V>(-0.5)) * constant<V>(0.39894228040143267794);
-        return distribution(x) + x * density;
-    }
-};
-struct GeluTanh {
-    template <class V>
-    static V inner(const V& x) {
-        return math::tanh<V>((x + x * x * x * constant<V>(0.044715)) * constant<V>(0.79788456080286535588));
-    }
-    template <class V>
-    static V f(const V& x) {
-        return x * constant<V>(0.5) * (constant<V>(1) + inner(x));
-    }
-    template <class V>
-    static V df(const V& x) {
-        const V t = inner(x), one = constant<V>(1), slope = one + x * x * constant<V>(3 * 0.044715);
-        return (t + one) * constant<V>(0.5) + x * (one - t * t) * slope * constant<V>(0.5 * 0.79788456080286535588);
+    FORMULA f(const V& x) { return x * sigmoid(x); }
+    FORMULA df(const V& dy, const V& x) {
+        const V s = sigmoid(x), one = constant<V>(1);
+        const V slope = (one + x * x * constant<V>(3 * 0.044715)) * constant<V>(2 * 0.79788456080286535588);
+        return dy * (s + x * (s * (one - s)) * slope);
     }
 };
 
-// Derivative 0, or one that needs nothing kept.
-struct Neg {
-    template <class V>
-    static V f(const V& x) {
-        return -x;
-    }
+// ---- binary ---------------------------------------------------------------------------------------------------------
+
+struct add {
+    FORMULA f(const V& a, const V& b) { return a + b; }
 };
-struct Sign {
-    static auto f(const auto& x) { return sign(x); }
+struct sub {
+    FORMULA f(const V& a, const V& b) { return a - b; }
 };
-struct Floor {
-    static auto f(const auto& x) { return math::floor(x); }
+struct mul {
+    FORMULA f(const V& a, const V& b) { return a * b; }
 };
-struct Ceil {
-    static auto f(const auto& x) { return math::ceil(x); }
+struct div {
+    FORMULA f(const V& a, const V& b) { return a / b; }
 };
-struct Round {
-    static auto f(const auto& x) { return math::round(x); }
+struct pow {
+    FORMULA f(const V& a, const V& b) { return math::pow(a, b); }
+};
+struct maximum {
+    FORMULA f(const V& a, const V& b) { return glassgrad::maximum(a, b); }
+};
+struct minimum {
+    FORMULA f(const V& a, const V& b) { return glassgrad::minimum(a, b); }
 };
 
-// ---- binary -----------------------------------------------------------------------------------------------------------
+// ---- to bool --------------------------------------------------------------------------------------------------------
 
-struct Add {
-    template <class V>
-    static V f(const V& a, const V& b) {
-        return a + b;
-    }
+struct eq {
+    FORMULA f(const V& a, const V& b) { return a == b; }
 };
-struct Sub {
-    template <class V>
-    static V f(const V& a, const V& b) {
-        return a - b;
-    }
+struct ne {
+    FORMULA f(const V& a, const V& b) { return a != b; }
 };
-struct Mul {
-    template <class V>
-    static V f(const V& a, const V& b) {
-        return a * b;
-    }
+struct lt {
+    FORMULA f(const V& a, const V& b) { return a < b; }
 };
-struct Div {
-    template <class V>
-    static V f(const V& a, const V& b) {
-        return a / b;
-    }
+struct le {
+    FORMULA f(const V& a, const V& b) { return a <= b; }
 };
-struct Pow {
-    template <class V>
-    static V f(const V& a, const V& b) {
-        if constexpr (std::is_floating_point_v<V>) {
-            return std::pow(a, b);
-        } else {
-            V y;
-            for (int i = 0; i < W<Element<V>>; ++i) y[i] = std::pow(a[i], b[i]);
-            return y;
-        }
-    }
+struct gt {
+    FORMULA f(const V& a, const V& b) { return a > b; }
 };
-struct Maximum {
-    template <class V>
-    static V f(const V& a, const V& b) {
-        return maximum(a, b);
-    }
+struct ge {
+    FORMULA f(const V& a, const V& b) { return a >= b; }
 };
-struct Minimum {
-    template <class V>
-    static V f(const V& a, const V& b) {
-        return minimum(a, b);
-    }
+struct logical_and {
+    FORMULA f(const V& a, const V& b) { return (a != V{}) & (b != V{}); }
 };
-
-// ---- to bool: one number at a time ------------------------------------------------------------------------------------
-
-struct Eq {
-    static bool f(auto a, auto b) { return a == b; }
+struct logical_or {
+    FORMULA f(const V& a, const V& b) { return (a != V{}) | (b != V{}); }
 };
-struct Ne {
-    static bool f(auto a, auto b) { return a != b; }
+struct logical_xor {
+    FORMULA f(const V& a, const V& b) { return (a != V{}) ^ (b != V{}); }
 };
-struct Lt {
-    static bool f(auto a, auto b) { return a < b; }
+struct logical_not {
+    FORMULA f(const V& x) { return x == V{}; }
 };
-struct Le {
-    static bool f(auto a, auto b) { return a <= b; }
+struct isnan {
+    FORMULA f(const V& x) { return x != x; }
 };
-struct Gt {
-    static bool f(auto a, auto b) { return a > b; }
+struct isinf {
+    FORMULA f(const V& x) { return math::absolute(x) == constant<V>(HUGE_VAL); }
 };
-struct Ge {
-    static bool f(auto a, auto b) { return a >= b; }
-};
-struct LogicalAnd {
-    static bool f(auto a, auto b) { return (a != 0) & (b != 0); }
-};
-struct LogicalOr {
-    static bool f(auto a, auto b) { return (a != 0) | (b != 0); }
-};
-struct LogicalXor {
-    static bool f(auto a, auto b) { return (a != 0) ^ (b != 0); }
-};
-struct LogicalNot {
-    static bool f(auto x) { return x == 0; }
-};
-struct Isnan {
-    static bool f(auto x) { return x != x; }
-};
-struct Isinf {
-    static bool f(auto x) { return math::absolute(x) == std::numeric_limits<decltype(x)>::infinity(); }
-};
-struct Isfinite {
-    static bool f(auto x) { return math::absolute(x) < std::numeric_limits<decltype(x)>::infinity(); }
+struct isfinite {
+    FORMULA f(const V& x) { return math::absolute(x) < constant<V>(HUGE_VAL); }
 };
 
 }  // namespace glassgrad::scalar
 
-// The lists: op(Python's name, struct).
-#define GLASSGRAD_UNARY_WITH_DERIVATIVE(op)                                                                            \
-    op(abs, Abs) op(exp, Exp) op(log, Log) op(log1p, Log1p) op(sqrt, Sqrt) op(rsqrt, Rsqrt) op(square, Square)         \
-    op(reciprocal, Reciprocal) op(sin, Sin) op(cos, Cos) op(tanh, Tanh) op(sigmoid, Sigmoid) op(erf, Erf)              \
-    op(relu, Relu) op(silu, Silu) op(softplus, Softplus) op(logsigmoid, Logsigmoid) op(gelu, Gelu)                     \
-    op(gelu_tanh, GeluTanh)
-#define GLASSGRAD_UNARY(op) \
-    GLASSGRAD_UNARY_WITH_DERIVATIVE(op) op(neg, Neg) op(sign, Sign) op(floor, Floor) op(ceil, Ceil) op(round, Round)
-#define GLASSGRAD_BINARY(op)                                                                                \
-    op(add, Add) op(sub, Sub) op(mul, Mul) op(div, Div) op(pow, Pow) op(maximum, Maximum) op(minimum, Minimum)
-#define GLASSGRAD_COMPARE(op)                                                                   \
-    op(eq, Eq) op(ne, Ne) op(lt, Lt) op(le, Le) op(gt, Gt) op(ge, Ge) op(logical_and, LogicalAnd) \
-    op(logical_or, LogicalOr) op(logical_xor, LogicalXor)
-#define GLASSGRAD_PREDICATE(op) \
-    op(logical_not, LogicalNot) op(isnan, Isnan) op(isinf, Isinf) op(isfinite, Isfinite)
+#undef FORMULA
+
+// The lists.
+#define GLASSGRAD_UNARY_WITH_DERIVATIVE(op)                                                                 \
+    op(abs) op(square) op(reciprocal) op(sqrt) op(rsqrt) op(exp) op(log) op(log1p) op(sin) op(cos) op(tanh) \
+        op(sigmoid) op(erf) op(relu) op(silu) op(softplus) op(logsigmoid) op(gelu) op(gelu_tanh)
+#define GLASSGRAD_UNARY(op) GLASSGRAD_UNARY_WITH_DERIVATIVE(op) op(neg) op(sign) op(floor) op(ceil) op(round)
+#define GLASSGRAD_BINARY(op) op(add) op(sub) op(mul) op(div) op(pow) op(maximum) op(minimum)
+#define GLASSGRAD_COMPARE(op) op(eq) op(ne) op(lt) op(le) op(gt) op(ge) op(logical_and) op(logical_or) op(logical_xor)
+#define GLASSGRAD_PREDICATE(op) op(logical_not) op(isnan) op(isinf) op(isfinite)

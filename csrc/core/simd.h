@@ -4,10 +4,15 @@
 // becomes one fused multiply-add (-ffp-contract=fast). Only what the extension has no word for is written here.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <type_traits>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "core/check.h"
 
@@ -60,16 +65,55 @@ template <class T>
 inline void store(T* p, const Vec<T>& v) {
     std::memcpy(p, &v, sizeof v);
 }
-/// The first n < W<T> elements of p; the other lanes are `fill`. Reads nothing beyond p[n - 1].
+namespace detail {
+#if defined(__AVX512F__)
+inline __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1u << n) - 1); }
+#elif defined(__AVX2__)
+template <class T>
+__m256i first_lanes(int n) {
+    Mask<T> lane;
+    for (int i = 0; i < W<T>; ++i) lane[i] = i;
+    return std::bit_cast<__m256i>(lane < typename VectorTypes<T>::Int{n});
+}
+#endif
+}  // namespace detail
+
+/// The first n <= W<T> elements of p; the other lanes are `fill`. Reads nothing beyond p[n - 1].
 template <class T>
 inline Vec<T> load_partial(const T* p, int n, T fill = T(0)) {
     Vec<T> v = broadcast(fill);
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4)
+        v = _mm512_mask_loadu_ps(v, detail::first_lanes(n), p);
+    else
+        v = _mm512_mask_loadu_pd(v, static_cast<__mmask8>(detail::first_lanes(n)), p);
+#elif defined(__AVX2__)
+    const auto lanes = detail::first_lanes<T>(n);
+    if constexpr (sizeof(T) == 4)
+        v = _mm256_blendv_ps(v, _mm256_maskload_ps(p, lanes), _mm256_castsi256_ps(lanes));
+    else
+        v = _mm256_blendv_pd(v, _mm256_maskload_pd(p, lanes), _mm256_castsi256_pd(lanes));
+#else
     for (int i = 0; i < n; ++i) v[i] = p[i];
+#endif
     return v;
 }
+/// Writes the first n <= W<T> lanes, and nothing beyond p[n - 1].
 template <class T>
 inline void store_partial(T* p, const Vec<T>& v, int n) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4)
+        _mm512_mask_storeu_ps(p, detail::first_lanes(n), v);
+    else
+        _mm512_mask_storeu_pd(p, static_cast<__mmask8>(detail::first_lanes(n)), v);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4)
+        _mm256_maskstore_ps(p, detail::first_lanes<T>(n), v);
+    else
+        _mm256_maskstore_pd(p, detail::first_lanes<T>(n), v);
+#else
     for (int i = 0; i < n; ++i) p[i] = v[i];
+#endif
 }
 
 inline Vec<float> select(const Mask<float>& m, const Vec<float>& a, const Vec<float>& b) { return m ? a : b; }
@@ -78,6 +122,20 @@ template <class T>
     requires std::is_floating_point_v<T>
 inline T select(bool m, T a, T b) {
     return m ? a : b;
+}
+
+/// Whether a lane is set.
+template <class M>
+inline bool any(const M& mask) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask(std::bit_cast<__m512i>(mask), std::bit_cast<__m512i>(mask)) != 0;
+#elif defined(__AVX2__)
+    return !_mm256_testz_si256(std::bit_cast<__m256i>(mask), std::bit_cast<__m256i>(mask));
+#else
+    bool found = false;
+    for (std::size_t i = 0; i < sizeof mask / sizeof mask[0]; ++i) found |= mask[i] != 0;
+    return found;
+#endif
 }
 
 /// The element type of a scalar or of a Vec.

@@ -70,10 +70,9 @@ def places(name: str) -> list[Place]:
 
     csrc = sources / "csrc"
     if csrc.is_dir():
-        struct = "".join(part.capitalize() for part in name.split("_"))
         note("contract", csrc / "core/kernels.h", _matches(csrc / "core/kernels.h", rf"^void {name}(_backward)?\("))
         scalar = csrc / "core/scalar_ops.h"
-        formula = list(_matches(scalar, rf"^struct {struct} "))
+        formula = list(_matches(scalar, rf"^struct {name} "))
         note("C++ formula", scalar, formula)
         if formula:  # an element-wise op: its loop and its binding are everyone's
             note(
@@ -81,7 +80,7 @@ def places(name: str) -> list[Place]:
                 csrc / "cpu/elementwise.cpp",
                 _matches(csrc / "cpu/elementwise.cpp", "^void unary|^void binary"),
             )
-            note("list for bindings", scalar, _matches(scalar, rf"op\({name}, {struct}\)"))
+            note("list for bindings", scalar, _matches(scalar, rf"op\({name}\)"))
         for path in sorted((csrc / "cpu").rglob("*.cpp")):
             note("C++ kernel", path, _matches(path, rf"^void {name}(_backward)?\("))
         for path in sorted((csrc / "bindings").glob("*.cpp")):
