@@ -53,7 +53,7 @@ void cumsum(T* y, const T* x, i64 outer, i64 n, i64 inner);
 // ---- cpu/elementwise.cpp --------------------------------------------------------------------------------------------
 
 // Op is a struct of core/scalar_ops.h. The views of a call have one shape, a repeated axis having stride 0; y is
-// contiguous, and may alias an input that is contiguous too. All overwrite y.
+// contiguous. All overwrite y, which in unary, unary_backward and binary may alias a contiguous input.
 
 /// y = Op::f(x).
 template <class Op, class T>

@@ -75,7 +75,8 @@ void softmax(T* y, const T* x, i64 rows, i64 cols) {
                     sum += e;
                 },
                 [&](i64 j, int n) {
-                    const Vec<T> e = math::exp<Vec<T>>(load_partial(xi + j, n, -std::numeric_limits<T>::infinity()) - m);
+                    const Vec<T> e =
+                        math::exp<Vec<T>>(load_partial(xi + j, n, -std::numeric_limits<T>::infinity()) - m);
                     store_partial(yi + j, e, n);
                     sum += e;
                 });

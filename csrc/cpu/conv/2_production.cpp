@@ -2,125 +2,61 @@
 //
 // Idea:       never write col. The matrix product packs its right-hand side in panels anyway, so let the packing read
 //             the image: a tile of col, KC taps by TILE output pixels, lives in the second-level cache and is gone.
-// Changed:    the product is made of MR x NR register tiles (8 x 48 floats with AVX-512, 6 x 16 with AVX2): MR * NR
+// Changed:    the product is made of MR x NR register tiles (14 x 32 floats with AVX-512, 6 x 16 with AVX2): MR * NR
 //             sums stay in registers for KC steps. Threads share out (image, group, tile). A stride-1 input gradient
 //             is a convolution of dy with the flipped kernel and takes the same road. One input channel per group
 //             (depthwise) has no reuse for panels to exploit and is summed tap by tap, a row at a time.
-// Why faster: per step the tile does MR * NR multiply-adds with NR / W loads and MR broadcasts: 24 vector FMAs for 11
+// Why faster: per step the tile does MR * NR multiply-adds with NR / W loads and MR broadcasts: 28 vector FMAs for 16
 //             loads (AVX-512), so the two FMA ports, not the two load ports, are the limit; rung 1 needs 2 loads and
 //             1 store for each FMA. Memory sees x about once instead of col kh * kw times.
 // Still hurts: 3x3 stride 1 could do with 2.25 to 4 times fewer multiplications (Winograd); images of fewer pixels
 //             than NR leave lanes idle; a strided input gradient still scatters.
-#include <cstring>
+#include <algorithm>
 
 #include "core/allocator.h"
 #include "core/parallel.h"
-#include "core/simd.h"
 #include "cpu/conv/shape.h"
+#include "cpu/matmul/micro_kernel.h"
 
 namespace glassgrad {
 
 namespace {
 
-// Registers: MR * NV accumulators + NV of b + 1 broadcast: 28 of 32 with AVX-512, 15 of 16 else.
-#if defined(__AVX512F__)
-constexpr int MR = 8, NV = 3;
-#else
-constexpr int MR = 6, NV = 2;
-#endif
-template <class T>
-constexpr int NR = NV * W<T>;
 constexpr i64 KC = 256;
 // KC * TILE floats = 192 KiB (AVX-512) or 128 KiB: with the panel of w they stay in a 256 KiB to 2 MiB L2.
 template <class T>
-constexpr i64 TILE = (VECTOR_BYTES == 64 ? 4 : 8) * NR<T>;
+constexpr i64 TILE = (VECTOR_BYTES == 64 ? 6 : 8) * NR<T>;
 constexpr i64 WORK_PER_CHUNK = 1 << 20;  // multiply-adds; about 20 us, thirty times what handing a chunk over costs
 
 constexpr i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
 
-/// c: (m, n) = start + a @ b for one register tile, m <= MR, n <= V * W. a[l * a_step + i * a_row]: row i, step l; all
-/// MR rows are read. b: (kc, ldb), V * W columns of it are read. start: c itself, or a bias per row, or null for 0.
-template <class T, int V>
-__attribute__((always_inline)) inline void register_tile_body(T* c, i64 ldc, const T* a, i64 a_row, i64 a_step,
-                                                              const T* b, i64 ldb, i64 kc, i64 m, i64 n,
-                                                              bool accumulate, const T* bias) {
-    Vec<T> sum[MR][V];
-#pragma GCC unroll 8
-    for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 3
-        for (int v = 0; v < V; ++v) sum[i][v] = Vec<T>{};
-    for (i64 l = 0; l < kc; ++l) {
-        Vec<T> right[V];
-#pragma GCC unroll 3
-        for (int v = 0; v < V; ++v) right[v] = load(b + l * ldb + v * W<T>);
-#pragma GCC unroll 8
-        for (int i = 0; i < MR; ++i) {
-            const Vec<T> left = broadcast(a[l * a_step + i * a_row]);
-#pragma GCC unroll 3
-            for (int v = 0; v < V; ++v) sum[i][v] += left * right[v];
-        }
-    }
-    if (m == MR && n == V * W<T>) {
-#pragma GCC unroll 8
-        for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 3
-            for (int v = 0; v < V; ++v) {
-                T* p = c + i * ldc + v * W<T>;
-                store(p, sum[i][v] + (accumulate ? load(p) : broadcast(bias ? bias[i] : T(0))));
-            }
-        return;
-    }
-    T spill[MR][V * W<T>];
-#pragma GCC unroll 8
-    for (int i = 0; i < MR; ++i)
-#pragma GCC unroll 3
-        for (int v = 0; v < V; ++v) store(&spill[i][v * W<T>], sum[i][v]);
-    for (i64 i = 0; i < m; ++i)
-        for (i64 j = 0; j < n; ++j) {
-            T* p = c + i * ldc + j;
-            *p = spill[i][j] + (accumulate ? *p : bias ? bias[i] : T(0));
-        }
-}
-
-// a packed in panels of MR: the step is a constant and one pointer is enough.
-template <class T, int V>
-__attribute__((noinline)) void packed_tile(T* c, i64 ldc, const T* a, const T* b, i64 ldb, i64 kc, i64 m, i64 n,
-                                           bool accumulate, const T* bias) {
-    register_tile_body<T, V>(c, ldc, a, 1, MR, b, ldb, kc, m, n, accumulate, bias);
-}
-// a as it lies, rows a_row apart.
-template <class T, int V>
-__attribute__((noinline)) void strided_tile(T* c, i64 ldc, const T* a, i64 a_row, const T* b, i64 ldb, i64 kc, i64 m,
-                                            i64 n, bool accumulate) {
-    register_tile_body<T, V>(c, ldc, a, a_row, 1, b, ldb, kc, m, n, accumulate, nullptr);
-}
-
-/// c: (m, n), rows ldc apart, (+)= a: panels of (kc, MR) @ b: panels of (kc, NR).
+/// c: (m, n), rows ldc apart, (+)= a: panels of (kc, height), a_panel apart @ b: panels of (kc, NR). bias: of the rows.
 template <class T>
-void multiply_panels(T* c, i64 ldc, const T* a, i64 a_panel, const T* b, i64 m, i64 n, i64 kc, bool accumulate,
-                     const T* bias) {
-    for (i64 i = 0; i < m; i += MR)  // the panel of a (8 KiB) stays in L1 while b's panels pass
+void multiply_panels(T* c, i64 ldc, const T* a, i64 height, i64 a_panel, const T* b, i64 m, i64 n, i64 kc,
+                     bool accumulate, const T* bias) {
+    Tile<T> t;
+    t.ldc = ldc;
+    t.a_row = 1;
+    t.a_step = height;
+    t.b_step = NR<T>;
+    t.k = kc;
+    t.start = accumulate ? Start::ADD : bias ? Start::ROW_BIAS : Start::ZERO;
+    for (i64 i = 0; i < m; i += height)  // the panel of a (14 KiB) stays in L1 while b's panels pass
         for (i64 j = 0; j < n; j += NR<T>) {
-            T* tile = c + i * ldc + j;
-            const T* ap = a + i / MR * a_panel;
-            const T* bp = b + j * kc;
-            const T* row_bias = bias ? bias + i : nullptr;
-            const i64 mi = std::min<i64>(MR, m - i), nj = std::min<i64>(NR<T>, n - j);
-            if (nj <= W<T>)
-                packed_tile<T, 1>(tile, ldc, ap, bp, NR<T>, kc, mi, nj, accumulate, row_bias);
-            else if (nj <= 2 * W<T>)
-                packed_tile<T, 2>(tile, ldc, ap, bp, NR<T>, kc, mi, nj, accumulate, row_bias);
-            else
-                packed_tile<T, NV>(tile, ldc, ap, bp, NR<T>, kc, mi, nj, accumulate, row_bias);
+            t.c = c + i * ldc + j;
+            t.a = a + i / height * a_panel;
+            t.b = b + j * kc;
+            t.n = std::min<i64>(NR<T>, n - j);
+            t.bias = bias ? bias + i : nullptr;
+            multiply_tile(t, std::min(height, m - i));
         }
 }
 
-/// out[panel][l][i] = a[(panel * MR + i) * row + l * step], 0 beyond m.
+/// Panels of `height` rows: out[panel][l][i] = a[(panel * height + i) * row + l * step], 0 beyond m.
 template <class T>
-void pack_left(T* out, const T* a, i64 row, i64 step, i64 m, i64 k) {
-    for (i64 i0 = 0; i0 < m; i0 += MR)
-        for (i64 l = 0; l < k; ++l)
-            for (i64 i = i0; i < i0 + MR; ++i) *out++ = i < m ? a[i * row + l * step] : T(0);
+void pack_left(T* out, const T* a, i64 row, i64 step, i64 height, i64 m, i64 k) {
+    for (i64 i = 0; i < m; i += height, out += height * k)
+        pack_panel(out, height, a + i * row, row, step, std::min(height, m - i), k);
 }
 
 /// Row l of the panels (kc, NR) of a tile: `row` has n numbers, the last panel is filled with zeros.
@@ -150,13 +86,13 @@ void pack_patches(T* panels, const T* x, const Conv2dShape& s, i64 l0, i64 kc, i
 template <class T>
 void implicit_forward(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s) {
     const i64 cg = s.c / s.groups, kg = s.k / s.groups, taps = cg * s.kh * s.kw, pixels = s.oh * s.ow;
-    const i64 panels = ceil_div(kg, MR), tiles = ceil_div(pixels, TILE<T>), tasks = s.n * s.groups * tiles;
+    const i64 height = panel_height(kg), packed = ceil_div(kg, height) * height * taps;
+    const i64 tiles = ceil_div(pixels, TILE<T>), tasks = s.n * s.groups * tiles;
     if (tasks == 0 || kg == 0) return;
-    // Packed per KC block: a panel's steps are then contiguous whatever the block.
-    Scratch<T> left(s.groups * panels * MR * taps);
+    Scratch<T> left(s.groups * packed);
     parallel_for(s.groups, ceil_div(WORK_PER_CHUNK / 8, kg * taps + 1), [&](i64 begin, i64 end) {
         for (i64 g = begin; g < end; ++g)
-            pack_left(left.get() + g * panels * MR * taps, w + g * kg * taps, taps, i64{1}, kg, taps);
+            pack_left(left.get() + g * packed, w + g * kg * taps, taps, i64{1}, height, kg, taps);
     });
     const i64 work = kg * taps * std::min(pixels, TILE<T>) + 1;
     parallel_for(tasks, ceil_div(WORK_PER_CHUNK, work), [&](i64 begin, i64 end) {
@@ -170,8 +106,8 @@ void implicit_forward(T* y, const T* x, const T* w, const T* bias, const Conv2dS
             do {  // at least once: without taps y is the bias
                 const i64 kc = std::min(KC, taps - l0);
                 pack_patches(right.get(), x + image_group * cg * s.h * s.w, s, l0, kc, p0, n);
-                multiply_panels(out, pixels, left.get() + g * panels * MR * taps + l0 * MR, MR * taps, right.get(), kg,
-                                n, kc, l0 > 0, group_bias);
+                multiply_panels(out, pixels, left.get() + g * packed + l0 * height, height, height * taps, right.get(),
+                                kg, n, kc, l0 > 0, group_bias);
                 l0 += kc;
             } while (l0 < taps);
         }
@@ -185,12 +121,12 @@ void scattered_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape&
     const i64 pixels = s.oh * s.ow;
     // About 96 rows of dcol per block: then packing dy anew for each block is 1 % of the work.
     const i64 block = std::min(cg, ceil_div(96, window)), blocks = ceil_div(cg, block), rows = block * window;
-    const i64 block_panels = ceil_div(rows, MR) * MR * kg;
+    const i64 height = panel_height(rows), block_panels = ceil_div(rows, height) * height * kg;
     Scratch<T> left(s.groups * blocks * block_panels);
     parallel_for(s.groups * blocks, ceil_div(WORK_PER_CHUNK / 8, block_panels + 1), [&](i64 begin, i64 end) {
         for (i64 i = begin; i < end; ++i) {
             const i64 g = i / blocks, first = i % blocks * rows;
-            pack_left(left.get() + i * block_panels, w + g * kg * taps + first, i64{1}, taps,
+            pack_left(left.get() + i * block_panels, w + g * kg * taps + first, i64{1}, taps, height,
                       std::min(rows, taps - first), kg);
         }
     });
@@ -209,8 +145,8 @@ void scattered_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape&
                     const i64 kc = std::min(KC, kg - l0);
                     for (i64 l = 0; l < kc; ++l)
                         spread_row(right.get(), dy + (image_group * kg + l0 + l) * pixels + p0, l, kc, n);
-                    multiply_panels(dcol.get(), TILE<T>, a + l0 * MR, MR * kg, right.get(), m, n, kc, l0 > 0,
-                                    static_cast<const T*>(nullptr));
+                    multiply_panels(dcol.get(), TILE<T>, a + l0 * height, height, height * kg, right.get(), m, n, kc,
+                                    l0 > 0, static_cast<const T*>(nullptr));
                 }
                 for (i64 row = 0; row < m; ++row)
                     scatter_tap(out + row / window * s.h * s.w, dcol.get() + row * TILE<T>, s, row % window / s.kw,
@@ -224,7 +160,7 @@ void scattered_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape&
 /// transposing); only dy, kh * kw times smaller, is transposed.
 template <class T>
 void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape& s) {
-    constexpr i64 PIXELS = 256, ROWS = 96 / MR * MR;
+    constexpr i64 PIXELS = 256, ROWS = 96;
     const i64 cg = s.c / s.groups, kg = s.k / s.groups, window = s.kh * s.kw, taps = cg * window;
     const i64 pixels = s.oh * s.ow, tiles = ceil_div(pixels, PIXELS), total = s.n * tiles, size = kg * taps;
     if (size == 0 || s.groups == 0) return;
@@ -239,7 +175,6 @@ void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
         s.groups * chunks, std::max<i64>(1, WORK_PER_CHUNK / (size * per_chunk * std::min(pixels, PIXELS) + 1)),
         [&](i64 begin, i64 end) {
             Scratch<T> col(ROWS * PIXELS), right(ceil_div(kg, NR<T>) * NR<T> * PIXELS);
-            std::fill(col.get(), col.get() + ROWS * PIXELS, T(0));  // rows beyond the last are multiplied, then dropped
             for (i64 task = begin; task < end; ++task) {
                 const i64 g = task / chunks, chunk = task % chunks;
                 T* out = partials.get() + task * size;
@@ -248,29 +183,30 @@ void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
                     const i64 image_group = t / tiles * s.groups + g, p0 = t % tiles * PIXELS;
                     const i64 kc = std::min(PIXELS, pixels - p0);
                     const T* gradient = dy + image_group * kg * pixels + p0;
-                    for (i64 j = 0; j < ceil_div(kg, NR<T>) * NR<T>; ++j) {
-                        T* to = right.get() + j / NR<T> * NR<T> * kc + j % NR<T>;
-                        for (i64 l = 0; l < kc; ++l) to[l * NR<T>] = j < kg ? gradient[j * pixels + l] : T(0);
-                    }
+                    for (i64 j = 0; j < kg; j += NR<T>)
+                        pack_panel(right.get() + j * kc, NR<T>, gradient + j * pixels, pixels, i64{1},
+                                   std::min<i64>(NR<T>, kg - j), kc);
                     for (i64 r0 = 0; r0 < taps; r0 += ROWS) {
-                        const i64 rows = std::min(ROWS, taps - r0);
+                        const i64 rows = std::min(ROWS, taps - r0), height = panel_height(rows);
                         for (i64 r = 0; r < rows; ++r) {
                             const i64 tap = (r0 + r) % window;
                             gather_tap(col.get() + r * PIXELS, x + (image_group * cg + (r0 + r) / window) * s.h * s.w,
                                        s, tap / s.kw, tap % s.kw, p0, kc);
                         }
+                        Tile<T> tile;
+                        tile.ldc = kg;
+                        tile.a_row = PIXELS;
+                        tile.a_step = 1;
+                        tile.b_step = NR<T>;
+                        tile.k = kc;
+                        tile.start = Start::ADD;
                         for (i64 j = 0; j < kg; j += NR<T>)
-                            for (i64 i = 0; i < rows; i += MR) {
-                                T* tile = out + (r0 + i) * kg + j;
-                                const T* a = col.get() + i * PIXELS;
-                                const T* b = right.get() + j * kc;
-                                const i64 m = std::min<i64>(MR, rows - i), n = std::min<i64>(NR<T>, kg - j);
-                                if (n <= W<T>)
-                                    strided_tile<T, 1>(tile, kg, a, PIXELS, b, NR<T>, kc, m, n, true);
-                                else if (n <= 2 * W<T>)
-                                    strided_tile<T, 2>(tile, kg, a, PIXELS, b, NR<T>, kc, m, n, true);
-                                else
-                                    strided_tile<T, NV>(tile, kg, a, PIXELS, b, NR<T>, kc, m, n, true);
+                            for (i64 i = 0; i < rows; i += height) {
+                                tile.c = out + (r0 + i) * kg + j;
+                                tile.a = col.get() + i * PIXELS;
+                                tile.b = right.get() + j * kc;
+                                tile.n = std::min<i64>(NR<T>, kg - j);
+                                multiply_tile(tile, std::min(height, rows - i));
                             }
                     }
                 }
