@@ -23,6 +23,7 @@ LAYERS = [
     {"scope"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 ]
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

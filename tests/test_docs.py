@@ -15,7 +15,9 @@ from glassgrad.op import REGISTRY, apply
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
-    {m.name for m in pkgutil.walk_packages(gg.__path__, "glassgrad.") if not m.name.split(".")[1].startswith("_")}
+    {
+        m.name for m in pkgutil.walk_packages(gg.__path__, "glassgrad.") if not m.name.split(".")[1].startswith("_")
+    }  # not the compiled modules, nor __main__
     | {"glassgrad"}
 )
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS

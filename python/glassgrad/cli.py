@@ -211,7 +211,3 @@ def info() -> dict[str, str]:
     missing = [f'{m} (pip install "glassgrad[{e}]")' for m, e in extras.items() if importlib.util.find_spec(m) is None]
     lines["missing"] = ", ".join(missing) or "nothing"
     return lines
-
-
-if __name__ == "__main__":
-    sys.exit(main())

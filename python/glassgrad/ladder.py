@@ -21,7 +21,7 @@ import numpy as np
 
 from .backends import cpp
 from .errors import ArgumentError, MissingKernel, message
-from .locate import _roots
+from .locate import roots
 
 _BEGIN, _END = "<!-- ladder:begin -->", "<!-- ladder:end -->"
 _SECONDS = 0.3  # per rung, one run at least
@@ -131,7 +131,7 @@ def _best(product: Callable[[], object]) -> float:
 
 
 def _folder() -> Path:
-    return _roots()[0] / "csrc" / "cpu" / "matmul"
+    return roots()[0] / "csrc" / "cpu" / "matmul"
 
 
 def _why(index: int, name: str) -> str:

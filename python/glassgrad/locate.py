@@ -21,7 +21,7 @@ class Place:
     line: int
 
 
-def _roots() -> tuple[Path, Path]:
+def roots() -> tuple[Path, Path]:
     """The folder of csrc, and the one to show paths from: of a checkout, or of an installed package with its sources."""
     return (_CHECKOUT, _CHECKOUT) if (_CHECKOUT / "csrc").is_dir() else (_PACKAGE, _PACKAGE.parent)
 
@@ -49,7 +49,7 @@ def places(name: str) -> list[Place]:
         near = difflib.get_close_matches(name, REGISTRY, n=3)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ArgumentError(f"where: got op {name!r}; expected one of the {len(REGISTRY)} registered ones.{hint}")
-    sources, root = _roots()
+    sources, root = roots()
     found: list[Place] = []
 
     def note(what: str, path: Path, lines) -> None:
