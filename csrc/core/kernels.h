@@ -134,7 +134,8 @@ struct MatmulShape {
     const BatchAxis* batch = nullptr;
 };
 /// c = a @ b + bias for every matrix of the batch.  c: (batch..., m, n) contiguous; bias: (n,) or null.  Overwrites c.
-/// k == 0 leaves the bias, or 0.  No product is skipped: 0 * NaN is NaN.  Sums are taken in blocks of the rung's choice.
+/// k == 0 leaves the bias, or 0.  No product is skipped: 0 * NaN is NaN.  Sums are taken in blocks of the rung's
+/// choice.
 template <class T>
 void matmul(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s);
 // The rungs below production, same contract.
