@@ -61,6 +61,8 @@ CASES = {
     "a number plus a string": (lambda: gg.ones(2) + "a", DTypeError, "add: got str"),
     "write to a read-only array": (lambda: _read_only().add_(1.0), ArgumentError, r"clone\(\)"),
     "float into an integer tensor": (lambda: gg.tensor([1]).add_(0.5), DTypeError, "in place"),
+    "another device": (lambda: gg.ones(2).to("cuda"), ArgumentError, "expected 'cpu'"),
+    "full of nothing": (lambda: gg.full((2,), None), DTypeError, "full: fill_value"),
     "negative size": (lambda: gg.zeros(-1), ShapeError, ">= 0"),
     "a size that overflows": (lambda: gg.zeros(2**40, 2**40), ShapeError, r"2\*\*60"),
     "step of arange": (lambda: gg.arange(0, 5, -1), ArgumentError, "step"),

@@ -103,6 +103,8 @@ def from_dlpack(other) -> Tensor:
 def full(size, fill_value, *, dtype=None, requires_grad: bool = False) -> Tensor:
     """``fill_value`` everywhere; its dtype is that of the number unless ``dtype`` is given."""
     size = size if isinstance(size, (tuple, list)) else (size,)
+    if not isinstance(fill_value, (int, float, np.generic)):
+        raise DTypeError(f"full: fill_value: got {type(fill_value).__name__}; expected a number or a bool.")
     kind = dtypes.of_number(fill_value) if dtype is None else as_dtype(dtype)
     return _finish(np.full(_shape("full", size), fill_value, kind), requires_grad)
 

@@ -231,7 +231,7 @@ class Tensor:
         for arg in args:
             if isinstance(arg, Tensor):
                 dtype, device = arg.dtype, arg.device
-            elif arg == "cpu":
+            elif isinstance(arg, str) and arg.split(":")[0] in ("cpu", "cuda", "mps", "sim"):
                 device = arg
             else:
                 dtype = arg
