@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python -type f -not -name '*.pyc')
 
-.PHONY: demo test test-python test-cpp lint format clean
+.PHONY: demo test test-python test-pure test-cpp lint format clean
 
 demo: $(VENV)/.installed-tutorials
 	$(BIN)/glassgrad demo
@@ -14,6 +14,12 @@ test: test-python test-cpp
 # PYTEST_ADDOPTS passes options on: make test-python PYTEST_ADDOPTS="-k softmax".
 test-python: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto
+
+# The same package without compiled modules: everything on the NumPy reference.
+test-pure: $(VENV)/.installed-test
+	rm -rf build/pure
+	GLASSGRAD_NATIVE=OFF $(BIN)/python -m pip install -q --no-deps --target build/pure .
+	PYTHONPATH=build/pure $(BIN)/python -m pytest -n auto tests/test_ops.py tests/test_autograd.py tests/test_nn.py
 
 # The kernels without Python: once plain for every instruction set, once under ASan and UBSan, the pool under TSan.
 CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DGLASSGRAD_PYTHON=OFF -DGLASSGRAD_TESTS=ON
