@@ -95,6 +95,12 @@ class _Plan:
             (self.names.index(n), None) if n in self.names else (None, n) for n in (op.fused_vjp or ())[1:]
         ]
 
+    bound: tuple = (None, None)  # a backend, and its kernel for all gradients: one look-up per backend, not per call
+
+    def bind(self, backend):
+        self.bound = (backend, backend.fused(self.fused))
+        return self.bound[1]
+
     @staticmethod
     def _source(op, name):
         """(kind, index): where a saved value that is no input comes from."""
@@ -220,7 +226,9 @@ class OpNode(Node):
         saved = self.saved_values()
         dy = dys if op.multi else dys[0]
         if plan.fused and not mode.grad:
-            fused = selected.backend.fused(plan.fused)
+            backend, fused = plan.bound
+            if backend is not selected.backend:
+                fused = plan.bind(selected.backend)
             if fused is not None:
                 rest = [static[name] if i is None else saved[i] for i, name in plan.fused_arguments]
                 dxs = fused(dy.data, *[r.data if isinstance(r, Tensor) else r for r in rest])

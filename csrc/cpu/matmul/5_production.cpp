@@ -37,10 +37,11 @@ constexpr i64 PACK_A_FROM = 256;  // columns of c: packing is 6 % of the work th
 constexpr i64 PACK_B_FROM = 128;  // rows of c, and only when the KC rows of b in turn do not stay in L2:
 constexpr i64 NEAR_BYTES = VECTOR_BYTES == 64 ? 384 << 10 : 128 << 10;
 
-constexpr i64 TASK_WORK = 1 << 20;  // multiply-adds: 10 us and more, ten times what handing a task over costs
-constexpr i64 MOST_TASKS = 32;      // wanted of one block of c; large blocks give more
-constexpr i64 FEW = 4;              // rows that are products of vectors rather than tiles
-constexpr i64 VECTOR_K = 4096;      // of each vector at a time: 16 KiB, in L1
+constexpr i64 TASK_WORK = 1 << 20;    // multiply-adds: 10 us and more, ten times what handing a task over costs
+constexpr i64 MOST_TASKS = 32;        // wanted of one block of c; large blocks give more
+constexpr i64 FEW = 4;                // rows that are products of vectors rather than tiles
+constexpr i64 VECTOR_K = 4096;        // of each vector at a time: 16 KiB, in L1
+constexpr i64 VECTOR_TASK = 1 << 18;  // numbers of the large matrix: 1 MiB, 5 us from L2 and 50 from memory
 
 /// How one product is done: of its shape alone.
 struct Plan {
@@ -263,7 +264,8 @@ bool multiply_few_rows(T* c, const T* a, const T* b, const T* bias, const Matmul
         f.x = straight->get();
         f.x_row = f.k;
     }
-    parallel_for(f.n, std::max<i64>(dots ? 4 : 256, TASK_WORK / 16 / f.k), [&f, dots](i64 begin, i64 end) {
+    // At least 4 KiB of a row at a time: shorter runs are over before memory has reached its speed.
+    parallel_for(f.n, std::max<i64>(dots ? 4 : 1024, VECTOR_TASK / f.k), [&f, dots](i64 begin, i64 end) {
         for (i64 i = 0; i < f.few; ++i)
             for (i64 j = begin; j < end; ++j)
                 f.y[i * f.y_row + j * f.y_col] = f.bias ? f.bias[i * f.bias_row + j * f.bias_col] : T(0);
