@@ -377,3 +377,36 @@ def test_writing_through_a_view_of_a_transposed_base():
         v[0] = 5
         (y * y).sum().backward()
     assert x.grad.tolist() == [[0.0, 2.0, 4.0], [6.0, 8.0, 10.0]]
+
+
+def test_gradients_of_two_leaves_never_share_memory(backend):
+    a, b = gg.ones(300, 300, requires_grad=True), gg.ones(300, 300, requires_grad=True)
+    w = gg.ones(300, 300, requires_grad=True)
+    dy = gg.ones(300, 300)
+    (a + b).backward(dy)
+    (w.T.reshape(300, 300) * 2).T.contiguous().backward(dy)
+    grads = [a.grad, b.grad, w.grad, dy]
+    for i, g in enumerate(grads):
+        for other in grads[i + 1 :]:
+            assert not np.shares_memory(g.data, other.data)
+    for g in grads[:3]:
+        g.add_(1.0)  # writable, and no one else's
+    assert dy.tolist()[0][0] == 1.0
+
+
+def test_a_function_may_return_what_it_saved():
+    class Dot(gg.autograd.Function):
+        @staticmethod
+        def forward(ctx, w, x):
+            ctx.save_for_backward(x)
+            return (w * x).sum()
+
+        @staticmethod
+        def backward(ctx, dy):
+            return ctx.saved_tensors[0], None  # right where dy is 1
+
+    w, x = gg.ones(3, requires_grad=True), gg.tensor([1.0, 2.0, 3.0])
+    for _ in range(2):
+        Dot.apply(w, x).backward()
+    assert w.grad.tolist() == [2.0, 4.0, 6.0]
+    assert x.tolist() == [1.0, 2.0, 3.0]

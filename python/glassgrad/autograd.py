@@ -40,6 +40,7 @@ class Node:
 
     # Class-level defaults: a node sets only what it has, which keeps small ops cheap.
     n_outputs = 1
+    makes_new = False  # backward's results are its own, unless they are a gradient it was given or a view
     hooks: dict | None = None  # {output index: [f(dy) -> dy or None]}
     post_hooks: list | None = None
     forward_trace: traceback.StackSummary | None = None
@@ -112,7 +113,7 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
 
     before, mode.grad = mode.grad, create_graph
     try:
-        edges, dxs = roots, dys
+        edges, dxs, node, outputs = roots, dys, None, ()
         while True:
             for edge, dx in zip(edges, dxs, strict=True):
                 if edge is None or dx is None:
@@ -127,7 +128,7 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
                 else:
                     slot = leaves.get(id(target))
                     if slot is None:
-                        leaves[id(target)] = [target, dx, False]
+                        leaves[id(target)] = [target, dx, _is_unshared(dx, node, outputs)]
                     else:
                         slot[1], slot[2] = slot[1]._plus(dx), True
             if not heap:
@@ -162,6 +163,11 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
     finally:
         mode.grad = before
     return None if inputs is None else [caught.get((id(target), index)) for target, index in inputs]
+
+
+def _is_unshared(dx, node, dys) -> bool:
+    """Whether ``node`` made dx for this edge alone, so that a leaf may keep it without a copy."""
+    return node is not None and node.makes_new and dx._owns_memory() and not any(dx is dy for dy in dys)
 
 
 def _through_hooks(hooks, dy):

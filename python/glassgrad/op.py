@@ -188,6 +188,7 @@ class Op:
 class OpNode(Node):
     """The application of an op that wants a gradient."""
 
+    makes_new = True
     versions: list | None = None  # of the saved tensors; None: none was ever changed in place
 
     def __init__(self, op, plan, edges, saved, static):

@@ -331,6 +331,10 @@ class Tensor:
             )
         return self.edge()
 
+    def _owns_memory(self) -> builtins.bool:
+        """Whether no other array reaches this memory: large native results belong to a capsule of the allocator."""
+        return not isinstance(self.data.base, np.ndarray)
+
     def _plus(self, dx: Tensor) -> Tensor:
         """self + dx, two gradients that meet. Small ones skip the op: recording nothing, it would cost 4 times the sum."""
         if autograd.mode.grad or self.data.size > 1024:
