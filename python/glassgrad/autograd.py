@@ -105,7 +105,8 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
     A root or an input is an edge ``(node or leaf, index)``.
     """
     pending: dict = {}  # node -> gradients of its outputs so far
-    leaves: dict = {}  # id(leaf), since leaves compare element by element -> [leaf, gradient so far, made here]
+    # id(leaf), since leaves compare element by element -> [leaf, gradient so far, who made it, of which gradients]
+    leaves: dict = {}
     heap: list = []
     useful = None if inputs is None else _leading_to(inputs, roots)
     wanted = None if inputs is None else {(id(target), index) for target, index in inputs}
@@ -128,9 +129,9 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
                 else:
                     slot = leaves.get(id(target))
                     if slot is None:
-                        leaves[id(target)] = [target, dx, _is_unshared(dx, node, outputs)]
+                        leaves[id(target)] = [target, dx, node, outputs]
                     else:
-                        slot[1], slot[2] = slot[1]._plus(dx), True
+                        slot[1], slot[2] = slot[1]._plus(dx), _SUM
             if not heap:
                 break
             node = heappop(heap)[1]
@@ -153,11 +154,12 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
                     hook(dxs, outputs)
             if not retain_graph:
                 node.release()
-        for leaf, dx, fresh in leaves.values():
+        for leaf, dx, maker, given in leaves.values():
+            own = maker is _SUM or _is_unshared(dx, maker, given)
             if leaf._hooks:
-                dx, fresh = _through_hooks(leaf._hooks, dx), False
+                dx, own = _through_hooks(leaf._hooks, dx), False
             if wanted is None:
-                leaf._accumulate_grad(dx, fresh)
+                leaf._accumulate_grad(dx, own)
             else:
                 caught[(id(leaf), 0)] = dx
     finally:
@@ -165,9 +167,17 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
     return None if inputs is None else [caught.get((id(target), index)) for target, index in inputs]
 
 
+_SUM = Node([])  # stands for the maker of gradients that are a sum of several
+
+
 def _is_unshared(dx, node, dys) -> bool:
     """Whether ``node`` made dx for this edge alone, so that a leaf may keep it without a copy."""
-    return node is not None and node.makes_new and dx._owns_memory() and not any(dx is dy for dy in dys)
+    if node is None or not node.makes_new:
+        return False
+    for dy in dys:
+        if dx is dy:
+            return False
+    return dx._owns_memory()
 
 
 def _through_hooks(hooks, dy):

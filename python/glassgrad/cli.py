@@ -1,4 +1,4 @@
-"""The command line: ``glassgrad demo | compare | ladder | where | info``."""
+"""The command line: ``glassgrad demo | compare | bench | ladder | where | info``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .errors import ArgumentError, GlassgradError
 COMMANDS = {
     "demo": "train on real digits and watch gradients vanish, explode and be cured (under a minute)",
     "compare": "every op, NumPy reference against C++ kernels: largest error in ulps",
+    "bench": "kernels and training steps against NumPy and PyTorch, timed in turn",
     "ladder": "climb from a naive kernel to the production one, timed and checked",
     "where": "every file and line of an op",
     "info": "version, instruction set, threads, allocator, and what is missing",
@@ -42,6 +43,10 @@ def _run(command: str, argv: list[str]) -> int:
         from .demo import main as demo
 
         return demo(argv)
+    if command == "bench":
+        from .bench import main as bench
+
+        return bench(argv)
     if command == "ladder":
         from .ladder import main as ladder
 

@@ -271,11 +271,11 @@ def apply(op: Op, *inputs, **static):
     if op.extras:
         result, *extras = result
     if op.multi:
-        outputs = [wrap(r) for r in result]
+        outputs = tuple([wrap(r) for r in result])
     else:
         y = _new(Tensor)
         y.data = result
-        outputs = [y]
+        outputs = (y,)
     if op.is_view:
         for index, y in enumerate(outputs):
             y._view_of(inputs[0], op, static, index)
@@ -288,7 +288,7 @@ def apply(op: Op, *inputs, **static):
     elif mode.inference:
         for y in outputs:
             y._inference = True
-    return tuple(outputs) if op.multi else y
+    return outputs if op.multi else y
 
 
 _new = Tensor.__new__
@@ -321,8 +321,6 @@ def _record(op, inputs, outputs, extras, static):
         else:
             saved.append([t if t is None else t.data.dtype for t in inputs])
     node = OpNode(op, plan, edges, saved, static)
-    if op.multi:
-        node.n_outputs = len(outputs)
     if mode.anomaly:
         node.remember_where()
     for i in plan.tensors:
@@ -331,12 +329,15 @@ def _record(op, inputs, outputs, extras, static):
                 0 if (t := saved[i]) is None or t._version is None else t._version[0] for i in plan.tensors
             ]
             break
-    for y in outputs:
+    if not op.multi:
+        (y,) = outputs
         if y.data.dtype.kind == "f":
             y.requires_grad, y.grad_fn = True, node
-    if op.multi:
-        for index, y in enumerate(outputs):
-            y.output_nr = index
+        return
+    node.n_outputs = len(outputs)
+    for index, y in enumerate(outputs):
+        if y.data.dtype.kind == "f":
+            y.requires_grad, y.grad_fn, y.output_nr = True, node, index
 
 
 def run(op: Op, *arrays, **static):

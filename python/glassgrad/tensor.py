@@ -339,7 +339,8 @@ class Tensor:
         """self + dx, two gradients that meet. Small ones skip the op: recording nothing, it would cost 4 times the sum."""
         if autograd.mode.grad or self.data.size > 1024:
             return self + dx
-        return wrap(np.asarray(self.data + dx.data))  # NumPy adds 0-d arrays to a scalar
+        total = self.data + dx.data
+        return wrap(total if self.data.ndim else np.asarray(total))  # NumPy adds 0-d arrays to a scalar
 
     def _accumulate_grad(self, dx, fresh: builtins.bool = False):
         """Add dx into ``.grad``. ``fresh``: no one else holds dx, whose memory may otherwise be another gradient's too."""
