@@ -1,7 +1,7 @@
 """The ladder of a kernel, rung by rung: is it right, how fast is it, how near to what this CPU can do, and why.
 
-``glassgrad ladder matmul`` runs the files ``csrc/cpu/matmul/0_naive.cpp`` to ``5_production.cpp`` on the same two matrices.
-The ceiling is measured, not looked up: multiply-adds that never leave the registers, on one thread.
+``glassgrad ladder matmul`` runs the files ``csrc/cpu/matmul/0_naive.cpp`` to ``5_production.cpp`` on the same two
+matrices. The ceiling is measured, not looked up: multiply-adds that never leave the registers, on one thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SECONDS = 0.3  # per rung, one run at least
 
 @dataclass(frozen=True)
 class Rung:
-    """One line of the table. ``error`` is the largest one, in units of eps sum |a| |b|: below k + 2 for any order of sums."""
+    """One line of the table. ``error`` is the largest one, in units of eps sum |a| |b|: at most k + 2, in any order."""
 
     name: str
     gflops: float
@@ -118,7 +118,7 @@ def write_table(readme: Path, title: str, rungs: list[Rung], args: argparse.Name
 
 
 def _judge(a: np.ndarray, b: np.ndarray) -> Callable[[np.ndarray], float]:
-    """The error of a product, as in ``Rung``. The truth is one precision wider: for float64 on 64 rows, as it is slow."""
+    """The error of a product, as in ``Rung``. The truth is one precision wider: slow for float64, so on 64 rows."""
     wide: Any = np.float64 if a.dtype == np.float32 else np.longdouble
     rows = slice(None, None, 1 if a.dtype == np.float32 else max(1, len(a) // 64))
     left, right = a[rows].astype(wide), b.astype(wide)

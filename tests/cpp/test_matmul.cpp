@@ -113,7 +113,7 @@ void edges() {
     check_rungs<T>(19, 300, 513, Layout::ROWS, Layout::ROWS, true);   // a packed, three blocks of k
     check_rungs<T>(131, 33, 257, Layout::ROWS, Layout::ROWS, false);  // b packed
     check_rungs<T>(3, 4200, 5, Layout::ROWS, Layout::ROWS, true);     // NC
-    check_rungs<T>(2, 5, 8300, Layout::ROWS, Layout::COLUMNS, true);  // VECTOR_K
+    check_rungs<T>(2, 5, 8300, Layout::ROWS, Layout::COLUMNS, true);  // the blocks of few rows
     check_rungs<T>(1, 4200, 4100, Layout::ROWS, Layout::ROWS, true, PRODUCTION);
 }
 
@@ -123,6 +123,8 @@ void layouts() {
         for (Layout of_b : LAYOUTS) {
             for (i64 m : {1, 3, 5, 20})
                 for (i64 n : {1, 4, 19, 40}) check_rungs<T>(m, n, 37, of_a, of_b, true);
+            for (i64 few : {1, 3, 7, 12, 13}) check_rungs<T>(few, 38, 300, of_a, of_b, true, PRODUCTION);
+            check_rungs<T>(37, 7, 300, of_a, of_b, true, PRODUCTION);
             check_rungs<T>(17, 270, 30, of_a, of_b, false, PRODUCTION);
             check_rungs<T>(140, 20, 30, of_a, of_b, true, PRODUCTION);
         }

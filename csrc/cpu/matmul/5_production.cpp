@@ -2,19 +2,20 @@
 //
 // Idea:       packing pays when a packed number is used often; where it is not, the tile reads the matrix as it lies.
 // Changed:    a and b are packed or not, each by how often its numbers are used. Edges are masked, not padded, and the
-//             tiles are as high as divides m best. Threads share out blocks of c. A product of one row is a stream of
-//             b, not a set of tiles. b is packed once for all threads; each packs the rows of a it is about to use.
+//             tiles are as high as divides m best. Threads share out blocks of c. A product of few rows is a stream of
+//             b, not a set of tiles (few_rows.cpp). b is packed once for all threads; each packs the rows of a it is
+//             about to use.
 // Why faster: small products are not copied, edges cost what they hold, and every core works. (64, 784) @ (784, 128)
 //             multiplies for 200,000 cycles with AVX-512; packing its 150,000 numbers would take 50,000 more, and
 //             tiles of 14 would multiply 70 rows where those of 13 multiply 65.
 // Still hurts: b^T of a small product is transposed anew at each call; k is never split, so the (8, 8) product of two
 //             very long matrices has one thread. Packing 512 x 512 numbers from L2 and L3 is 8 % of their product.
 #include <algorithm>
-#include <array>
 #include <optional>
 
 #include "core/allocator.h"
 #include "core/parallel.h"
+#include "cpu/matmul/few_rows.h"
 #include "cpu/matmul/micro_kernel.h"
 #include "cpu/matmul/shape.h"
 
@@ -37,11 +38,8 @@ constexpr i64 PACK_A_FROM = 256;  // columns of c: packing is 6 % of the work th
 constexpr i64 PACK_B_FROM = 128;  // rows of c, and only when the KC rows of b in turn do not stay in L2:
 constexpr i64 NEAR_BYTES = VECTOR_BYTES == 64 ? 384 << 10 : 128 << 10;
 
-constexpr i64 TASK_WORK = 1 << 20;    // multiply-adds: 10 us and more, ten times what handing a task over costs
-constexpr i64 MOST_TASKS = 32;        // wanted of one block of c; large blocks give more
-constexpr i64 FEW = 4;                // rows that are products of vectors rather than tiles
-constexpr i64 VECTOR_K = 4096;        // of each vector at a time: 16 KiB, in L1
-constexpr i64 VECTOR_TASK = 1 << 18;  // numbers of the large matrix: 1 MiB, 5 us from L2 and 50 from memory
+constexpr i64 TASK_WORK = 1 << 20;  // multiply-adds: 10 us and more, ten times what handing a task over costs
+constexpr i64 MOST_TASKS = 32;      // wanted of one block of c; large blocks give more
 
 /// How one product is done: of its shape alone.
 struct Plan {
@@ -163,129 +161,6 @@ void multiply_tiles(T* c, const T* a, const T* b, const T* bias, const Plan& p, 
             });
             if (l0 + kc < p.s.k) poll_interrupt();  // of one task parallel_for does not
         }
-}
-
-// ---- few rows -------------------------------------------------------------------------------------------------------
-// Every number of the large matrix is used at most FEW times: the speed is that of reading it in order.
-
-/// y[i * y_row + j * y_col] (+)= sum over l of x[i, l] * r[j, l] for M vectors x and the vectors r[j0 ... j1), all
-/// contiguous along k.
-template <class T, int M>
-void dot_products(T* y, i64 y_row, i64 y_col, const T* x, i64 x_row, const T* r, i64 r_row, i64 j0, i64 j1, i64 k) {
-    constexpr int N = 4;  // sums in flight: M * 4, one multiply-add per cycle at least
-    const auto dots = [&]<int COUNT>(i64 j, std::integral_constant<int, COUNT>) {
-        Vec<T> sum[M][COUNT];
-#pragma GCC unroll 4
-        for (int i = 0; i < M; ++i)
-#pragma GCC unroll 4
-            for (int u = 0; u < COUNT; ++u) sum[i][u] = Vec<T>{};
-        const auto step = [&](i64 l, auto&& read) __attribute__((always_inline)) {
-            Vec<T> left[M];
-#pragma GCC unroll 4
-            for (int i = 0; i < M; ++i) left[i] = read(x + i * x_row + l);
-#pragma GCC unroll 4
-            for (int u = 0; u < COUNT; ++u) {
-                const Vec<T> right = read(r + (j + u) * r_row + l);
-#pragma GCC unroll 4
-                for (int i = 0; i < M; ++i) sum[i][u] += left[i] * right;
-            }
-        };
-        i64 l = 0;
-        for (; l + W<T> <= k; l += W<T>) step(l, [](const T* p) { return load(p); });
-        if (l < k) step(l, [rest = static_cast<int>(k - l)](const T* p) { return load_partial(p, rest); });
-#pragma GCC unroll 4
-        for (int i = 0; i < M; ++i)
-#pragma GCC unroll 4
-            for (int u = 0; u < COUNT; ++u) y[i * y_row + (j + u) * y_col] += horizontal_sum<T>(sum[i][u]);
-    };
-    for (; j0 + N <= j1; j0 += N) dots(j0, std::integral_constant<int, N>());
-    for (; j0 < j1; ++j0) dots(j0, std::integral_constant<int, 1>());
-}
-
-/// y[j] += sum over l of x[l * x_step] * r[l * r_row + j]: four rows of r at a time, so y is read and written once for
-/// four multiply-adds.
-template <class T>
-void add_rows(T* y, const T* x, i64 x_step, const T* r, i64 r_row, i64 n, i64 k) {
-    constexpr int ROWS = 4;
-    const auto sweep = [&]<int COUNT>(i64 l, std::integral_constant<int, COUNT>) {
-        const T* row = r + l * r_row;
-        Vec<T> factor[COUNT];
-#pragma GCC unroll 4
-        for (int u = 0; u < COUNT; ++u) factor[u] = broadcast(x[(l + u) * x_step]);
-        const auto step = [&](Vec<T> sum, i64 j, auto&& read) __attribute__((always_inline)) {
-#pragma GCC unroll 4
-            for (int u = 0; u < COUNT; ++u) sum += factor[u] * read(row + u * r_row + j);
-            return sum;
-        };
-        i64 j = 0;
-        for (; j + W<T> <= n; j += W<T>) store(y + j, step(load(y + j), j, [](const T* p) { return load(p); }));
-        if (j < n) {
-            const int rest = static_cast<int>(n - j);
-            const auto part = [=](const T* p) { return load_partial(p, rest); };
-            store_partial(y + j, step(part(y + j), j, part), rest);
-        }
-    };
-    i64 l = 0;
-    for (; l + ROWS <= k; l += ROWS) sweep(l, std::integral_constant<int, ROWS>());
-    for (; l < k; ++l) sweep(l, std::integral_constant<int, 1>());
-}
-
-/// The product seen from its short side: y, (few, n) with strides, = x: (few, k) @ r: (k, n) + bias.
-template <class T>
-struct FewRows {
-    T* y;
-    i64 y_row, y_col;
-    const T* x;
-    i64 x_row, x_step;
-    const T* r;
-    i64 r_step, r_col;
-    const T* bias;
-    i64 bias_row, bias_col;
-    i64 few, n, k;
-};
-
-/// Whether the product is one of few rows (or, transposed, few columns) that can be done as such; if so, does it.
-template <class T>
-bool multiply_few_rows(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s) {
-    FewRows<T> f;
-    if (s.m < s.n || (s.m == s.n && s.b_row == 1))
-        f = {c, s.n, 1, a, s.a_row, s.a_col, b, s.b_row, s.b_col, bias, 0, 1, s.m, s.n, s.k};
-    else
-        f = {c, 1, s.n, b, s.b_col, s.b_row, a, s.a_col, s.a_row, bias, 1, 0, s.n, s.m, s.k};
-    const bool dots = f.few <= FEW && f.r_step == 1 && f.k >= W<T>;
-    const bool sweeps = f.few == 1 && f.r_col == 1;
-    if (!dots && !sweeps) return false;
-
-    std::optional<Scratch<T>> straight;
-    if (dots && f.x_step != 1) {
-        straight.emplace(f.few * f.k);
-        for (i64 i = 0; i < f.few; ++i)
-            for (i64 l = 0; l < f.k; ++l) straight->get()[i * f.k + l] = f.x[i * f.x_row + l * f.x_step];
-        f.x = straight->get();
-        f.x_row = f.k;
-    }
-    // At least 4 KiB of a row at a time: shorter runs are over before memory has reached its speed.
-    parallel_for(f.n, std::max<i64>(dots ? 4 : 1024, VECTOR_TASK / f.k), [&f, dots](i64 begin, i64 end) {
-        for (i64 i = 0; i < f.few; ++i)
-            for (i64 j = begin; j < end; ++j)
-                f.y[i * f.y_row + j * f.y_col] = f.bias ? f.bias[i * f.bias_row + j * f.bias_col] : T(0);
-        for (i64 l = 0; l < f.k; l += VECTOR_K) {
-            const i64 steps = std::min(VECTOR_K, f.k - l);
-            if (dots) {
-                static_assert(FEW == 4);
-                constexpr std::array products{dot_products<T, 1>, dot_products<T, 2>, dot_products<T, 3>,
-                                              dot_products<T, 4>};
-                products[static_cast<std::size_t>(f.few - 1)](f.y, f.y_row, f.y_col, f.x + l, f.x_row, f.r + l, f.r_col,
-                                                              begin, end, steps);
-            } else {
-                for (i64 j = begin; j < end; j += VECTOR_K)
-                    add_rows(f.y + j, f.x + l * f.x_step, f.x_step, f.r + l * f.r_step + j, f.r_step,
-                             std::min(VECTOR_K, end - j), steps);
-            }
-            if (l + steps < f.k) poll_interrupt();
-        }
-    });
-    return true;
 }
 
 }  // namespace
