@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 #include "core/allocator.h"
@@ -51,6 +52,14 @@ inline bool is_contiguous(const py::array& a) { return a.flags() & py::array::c_
 template <class T>
 py::array_t<T> contiguous(const py::array& a) {
     return py::array_t<T, py::array::c_style | py::array::forcecast>::ensure(a);
+}
+
+/// x, or an aligned copy where its memory cannot be walked in steps of whole elements (a field of a record array).
+template <class T>
+py::array walkable(const py::array& x) {
+    bool whole = reinterpret_cast<std::uintptr_t>(x.data()) % alignof(T) == 0;
+    for (int d = 0; d < x.ndim(); ++d) whole = whole && x.strides(d) % static_cast<py::ssize_t>(sizeof(T)) == 0;
+    return whole ? x : py::array(x.attr("copy")());
 }
 
 template <class T>

@@ -57,14 +57,6 @@ Shape broadcast_shape(const char* op, std::initializer_list<const py::array*> ar
     return shape;
 }
 
-/// `a`, or a copy where its strides are no multiples of an element (a field of a record array).
-template <class T>
-py::array walkable(const py::array& a) {
-    for (py::ssize_t d = 0; d < a.ndim(); ++d)
-        if (a.strides(d) % static_cast<py::ssize_t>(sizeof(T))) return py::array(a.attr("copy")());
-    return a;
-}
-
 /// A view of `a` in the given shape, which it broadcasts to: repeated axes have stride 0. Keeps a copy alive.
 template <class T>
 struct Broadcast {

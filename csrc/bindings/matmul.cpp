@@ -34,10 +34,7 @@ constexpr const Rung& PRODUCTION = RUNGS[std::size(RUNGS) - 1];
 /// One side of a product: a matrix, (shape[-2], shape[-1]), for every index of the axes before. Strides count elements.
 template <class T>
 struct Factor {
-    explicit Factor(const py::array& a) : array(a) {
-        bool whole = reinterpret_cast<std::uintptr_t>(a.data()) % alignof(T) == 0;
-        for (py::ssize_t d = 0; d < a.ndim(); ++d) whole = whole && a.strides(d) % py::ssize_t{sizeof(T)} == 0;
-        if (!whole) array = a.attr("copy")();  // a field of a record array: its elements lie between others
+    explicit Factor(const py::array& a) : array(walkable<T>(a)) {
         data = static_cast<const T*>(array.data());
         for (py::ssize_t d = 0; d < array.ndim(); ++d) {
             shape.push_back(array.shape(d));

@@ -33,14 +33,6 @@ struct Reduction {
     Shape shape;
 };
 
-/// x, or an aligned copy where its memory cannot be walked in steps of whole elements (a field of a record array).
-template <class T>
-py::array walkable(const py::array& x) {
-    bool whole = reinterpret_cast<std::uintptr_t>(x.data()) % alignof(T) == 0;
-    for (int d = 0; d < x.ndim(); ++d) whole = whole && x.strides(d) % static_cast<py::ssize_t>(sizeof(T)) == 0;
-    return whole ? x : py::array(x.attr("copy")());
-}
-
 /// kernel(y, x, axes)
 template <class Kernel>
 py::object reduced(const char* op, const py::array& x, const Dims& dims, bool keepdim, Kernel&& kernel) {
