@@ -410,3 +410,9 @@ def test_a_function_may_return_what_it_saved():
         Dot.apply(w, x).backward()
     assert w.grad.tolist() == [2.0, 4.0, 6.0]
     assert x.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_elu_has_slope_alpha_at_zero():
+    x = gg.tensor([-1.0, 0.0, 1.0, 1e4], dtype=gg.float64, requires_grad=True)
+    gg.nn.functional.elu(x, alpha=0.5).sum().backward()
+    np.testing.assert_allclose(x.grad.data, [0.5 * np.exp(-1), 0.5, 1.0, 1.0])

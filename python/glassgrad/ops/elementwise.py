@@ -248,7 +248,7 @@ def leaky_relu(input, negative_slope: float = 0.01):
 
 def elu(input, alpha: float = 1.0):
     """x where x > 0, else alpha (e^x - 1)."""
-    return where(input > 0, input, (exp(minimum(input, 0.0)) - 1) * alpha)
+    return where(input > 0, input, (exp(where(input > 0, 0.0, input)) - 1) * alpha)
 
 
 # -------------------------------------------------------------------------------------------------------------- binary
