@@ -416,3 +416,13 @@ def test_elu_has_slope_alpha_at_zero():
     x = gg.tensor([-1.0, 0.0, 1.0, 1e4], dtype=gg.float64, requires_grad=True)
     gg.nn.functional.elu(x, alpha=0.5).sum().backward()
     np.testing.assert_allclose(x.grad.data, [0.5 * np.exp(-1), 0.5, 1.0, 1.0])
+
+
+def test_a_view_made_before_learns_that_a_graph_came_in():
+    p = gg.tensor([1.0, 2.0], requires_grad=True)
+    x = gg.zeros(3)
+    before, last = x[1:], x[2]
+    x[:2].copy_(p)
+    ((before * 3.0).sum() + last).backward()
+    assert before.tolist() == [2.0, 0.0]
+    assert p.grad.tolist() == [0.0, 3.0]

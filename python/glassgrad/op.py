@@ -282,7 +282,7 @@ def apply(op: Op, *inputs, **static):
     if mode.grad:
         if op.differentiable:
             for t in inputs:
-                if t is not None and t.requires_grad:
+                if t is not None and (t.requires_grad or (t._base is not None and t._wants_grad())):
                     _record(op, inputs, outputs, extras, static)
                     break
     elif mode.inference:
@@ -298,7 +298,7 @@ def _record(op, inputs, outputs, extras, static):
     edges: list = []
     key, bit = 0, 1  # which inputs want a gradient, as the bits of a number: quicker to look up than a tuple
     for t in inputs:
-        if t is None or not t.requires_grad:
+        if t is None or not (t.requires_grad or (t._base is not None and t._wants_grad())):
             edges.append(None)
         else:
             key |= bit

@@ -324,7 +324,7 @@ class Tensor:
         )
 
     def _root(self, op):
-        if not self.requires_grad:
+        if not self._wants_grad():
             raise GraphError(
                 f"{op}: got a tensor without a graph; expected one that requires grad. Call requires_grad_() on an "
                 "input before computing, and not inside no_grad()."
@@ -393,6 +393,12 @@ class Tensor:
         again = through(self._steps, self._base)
         self.requires_grad, self.grad_fn, self.output_nr = again.requires_grad, again.grad_fn, again.output_nr
         self._graph_version = self._version[1]
+
+    def _wants_grad(self) -> builtins.bool:
+        """``requires_grad``, after a look whether another view has brought a graph into the memory they share."""
+        if self._base is not None and self._version[1] != self._graph_version:
+            self._refresh()
+        return self.requires_grad
 
     def bump_version(self) -> None:
         if self._version:
