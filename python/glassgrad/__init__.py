@@ -2,7 +2,15 @@
 
 from . import autograd, errors, ops
 from . import tensor as _tensor_module
-from .autograd import detect_anomaly, enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from .autograd import (
+    detect_anomaly,
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)  # fmt: skip
 from .backends import use_backend
 from .creation import *
 from .dtypes import bool_ as bool

@@ -14,8 +14,7 @@ import numpy as np
 
 from . import backends
 from .backends.protocol import Kernels
-from .errors import ArgumentError
-from .op import REGISTRY, Op, Sample, apply
+from .op import REGISTRY, Op, Sample, apply, find
 from .tensor import Tensor, grad, wrap
 
 
@@ -120,13 +119,7 @@ def _run(op: Op, sample: Sample, dtype, backend: str, differentiable: bool, wide
 def table(names: list[str] | None = None, backend: str = "cpp") -> Iterator[Comparison]:
     """``compare_op`` for the ops named, or for all."""
     for name in names or sorted(REGISTRY):
-        if name not in REGISTRY:
-            import difflib
-
-            near = difflib.get_close_matches(name, REGISTRY, n=3)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise ArgumentError(f"compare: got op {name!r}; expected one of the {len(REGISTRY)} registered ones.{hint}")
-        yield compare_op(REGISTRY[name], backend)
+        yield compare_op(find("compare", name), backend)
 
 
 @dataclass

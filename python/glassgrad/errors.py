@@ -67,3 +67,19 @@ def check_dims(op: str, dim, ndim: int) -> tuple[int, ...] | None:
     if len(set(dims)) != len(dims):
         raise ArgumentError(message(op, "the same dim twice", tuple(dim), "different dims"))
     return dims if ndim else ()
+
+
+def graph_freed(op: str) -> GraphError:
+    """A second backward found nothing that the first had kept."""
+    return GraphError(
+        f"{op}: backward through a graph that was freed: got a second backward; expected one. "
+        "Pass retain_graph=True to the first to keep what it saved."
+    )
+
+
+def changed_in_place(op: str, tensor: str, got: int, expected: int) -> GraphError:
+    """A tensor that backward needs is no longer what forward saw."""
+    return GraphError(
+        f"{op}: its saved tensor {tensor} was modified in place: got version {got}; expected {expected}. "
+        "Use the out-of-place form, or clone() before the change."
+    )

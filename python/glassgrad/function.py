@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import autograd
-from .errors import DTypeError, GraphError
+from .errors import DTypeError, GraphError, changed_in_place, graph_freed
 from .tensor import Tensor, wrap
 
 
@@ -33,16 +33,10 @@ class FunctionContext(autograd.Node):
     @property
     def saved_tensors(self) -> tuple:
         if self._saved is None:
-            raise GraphError(
-                f"{self.name}: backward through a graph that was freed: got a second backward; expected one. "
-                "Pass retain_graph=True to the first to keep what it saved."
-            )
+            raise graph_freed(self.name)
         for t, version in self._saved:
             if t is not None and t.version != version:
-                raise GraphError(
-                    f"{self.name}: a saved tensor {t.shape} was modified in place: got version {t.version}; "
-                    f"expected {version}. Use the out-of-place form, or clone() before the change."
-                )
+                raise changed_in_place(self.name, str(t.shape), t.version, version)
         return tuple(t for t, _ in self._saved)
 
     def mark_non_differentiable(self, *outputs: Tensor) -> None:

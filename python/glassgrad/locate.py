@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import ArgumentError
-from .op import REGISTRY
+from .op import find
 
 _PACKAGE = Path(__file__).parent
 _CHECKOUT = _PACKAGE.parent.parent
@@ -43,12 +42,7 @@ def places(name: str) -> list[Place]:
     >>> [place.what for place in places("tanh")][0]
     'formula and derivative'
     """
-    if name not in REGISTRY:
-        import difflib
-
-        near = difflib.get_close_matches(name, REGISTRY, n=3)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise ArgumentError(f"where: got op {name!r}; expected one of the {len(REGISTRY)} registered ones.{hint}")
+    op = find("where", name)
     sources, root = roots()
     found: list[Place] = []
 
@@ -61,7 +55,6 @@ def places(name: str) -> list[Place]:
         text = path.read_text(encoding="utf-8")
         for match in re.finditer(rf"\b(?:Op|_unary|_binary|_compare|_predicate)\(\s*\"{name}\"", text):
             note("formula and derivative", path, [text.count("\n", 0, match.start()) + 1])
-    op = REGISTRY[name]
     code = getattr(op.reference, "__code__", None)
     if code is not None:
         note("NumPy reference", Path(code.co_filename), [code.co_firstlineno])

@@ -9,6 +9,7 @@ static argument.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,10 +17,19 @@ from typing import Any
 
 from .autograd import Node, mode, numbers
 from .backends import selected
-from .errors import GraphError
+from .errors import ArgumentError, changed_in_place, graph_freed
 from .tensor import Tensor, wrap
 
 REGISTRY: dict[str, Op] = {}
+
+
+def find(command: str, name: str) -> Op:
+    """The op called ``name``, or an error that knows what else it could have meant."""
+    if name not in REGISTRY:
+        near = difflib.get_close_matches(name, REGISTRY, n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ArgumentError(f"{command}: got op {name!r}; expected one of the {len(REGISTRY)} registered ones.{hint}")
+    return REGISTRY[name]
 
 
 @dataclass(frozen=True)
@@ -202,10 +212,7 @@ class OpNode(Node):
     def saved_values(self) -> list:
         """What backward needs, checked to be what forward saw."""
         if self.saved is None:
-            raise GraphError(
-                f"{self.name}: backward through a graph that was freed: got a second backward; expected one. "
-                "Pass retain_graph=True to the first to keep what it saved."
-            )
+            raise graph_freed(self.name)
         plan, values = self.plan, self.saved
         for k, i in enumerate(plan.tensors):
             kept = values[i]
@@ -213,10 +220,7 @@ class OpNode(Node):
                 continue
             version = 0 if self.versions is None else self.versions[k]
             if kept._version[0] != version:
-                raise GraphError(
-                    f"{self.name}: its saved tensor {plan.names[i]!r} {kept.shape} was modified in place: got version "
-                    f"{kept.version}; expected {version}. Use the out-of-place form, or clone() before the change."
-                )
+                raise changed_in_place(self.name, f"{plan.names[i]!r} {kept.shape}", kept.version, version)
         if plan.output is not None and mode.grad:
             values = list(values)
             values[plan.output] = _alias(values[plan.output], self)

@@ -406,18 +406,6 @@ class Tensor:
         else:
             self._version = [1, 0]
 
-    def copy_(self, src) -> Tensor:
-        """Overwrite with ``src``, broadcast and cast; the gradient then goes to ``src``."""
-        src = src if isinstance(src, Tensor) else wrap(np.asarray(src))
-        return self._become("copy_", src.to(self.dtype).expand(self.shape))
-
-    def fill_(self, value) -> Tensor:
-        """Overwrite every element with ``value``."""
-        return self._become("fill_", wrap(np.full(self.shape, value, self.dtype)))
-
-    def zero_(self) -> Tensor:
-        return self.fill_(0)
-
     def _check_writable(self, op: str, y: Tensor) -> None:
         if y.shape != self.shape:
             raise ShapeError(message(op, "result does not fit in place", y.shape, self.shape))
