@@ -426,3 +426,14 @@ def test_a_view_made_before_learns_that_a_graph_came_in():
     ((before * 3.0).sum() + last).backward()
     assert before.tolist() == [2.0, 0.0]
     assert p.grad.tolist() == [0.0, 3.0]
+
+
+def test_a_gradient_that_a_hook_kept_stays_as_it_was():
+    w = gg.tensor([1.0, 2.0], requires_grad=True)
+    y = w * gg.tensor([3.0, 4.0])
+    kept = []
+    y.grad_fn.register_hook(lambda dxs, dys: kept.append(dxs[0]))
+    y.sum().backward()
+    (w * 10.0).sum().backward()
+    assert w.grad.tolist() == [13.0, 14.0]
+    assert kept[0].tolist() == [3.0, 4.0]

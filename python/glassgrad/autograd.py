@@ -172,7 +172,7 @@ _SUM = Node([])  # stands for the maker of gradients that are a sum of several
 
 def _is_unshared(dx, node, dys) -> bool:
     """Whether ``node`` made dx for this edge alone, so that a leaf may keep it without a copy."""
-    if node is None or not node.makes_new:
+    if node is None or not node.makes_new or node.post_hooks:  # a hook has seen dx, and may have kept it
         return False
     for dy in dys:
         if dx is dy:
