@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif("cpp" not in backends.BACKENDS, reason="the nati
 
 
 def test_steps_are_timed_and_written(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(bench, "_BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr(bench.case, "BLOCK_SECONDS", 0.0)
     monkeypatch.setattr(bench, "_stream", lambda: 1e10)
     out = tmp_path / "bench.json"
     assert main(["bench", "step", "--rounds", "2", "--against", "numpy", "--threads", "1,2", "--json", str(out)]) == 0
@@ -24,9 +24,9 @@ def test_steps_are_timed_and_written(capsys, monkeypatch, tmp_path):
 
 
 def test_peers_are_timed_in_the_same_run(monkeypatch):
-    monkeypatch.setattr(bench, "_BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr(bench.case, "BLOCK_SECONDS", 0.0)
     libraries = bench._libraries("numpy")
-    cases = list(bench._gemm(libraries))
+    cases = list(bench.gemm.cases(libraries))
     results = [bench.measure(case, threads=1, rounds=2) for case in cases[:2] + cases[-5:-2]]
     assert all(r.ratios["numpy"] > 0 for r in results)
     assert all(r.flops > 0 for r in results)
