@@ -1,3 +1,5 @@
+#include <array>
+
 #include "bindings/arguments.h"
 #include "bindings/register.h"
 #include "core/kernels.h"
@@ -150,6 +152,36 @@ py::object linear_of(const py::array& x, const py::array& weight, const Optional
     });
 }
 
+/// (dx, dweight, dbias), None where needs says so. The layer may have no bias.
+py::object linear_gradient(const py::array& dy, const py::array& x, const py::array& weight,
+                           const std::array<bool, 3>& needs) {
+    return dispatch({&dy, &x, &weight}, [&]<class T>(T) -> py::object {
+        const char* op = "linear_backward";
+        if (x.ndim() < 1) fail(op, "shape of x", describe(x), "(..., in)");
+        expect_ndim(op, "weight", weight, 2);
+        const i64 out = weight.shape(0), in = weight.shape(1),
+                  rows = in ? x.size() / in : dy.size() / std::max<i64>(out, 1);
+        Shape shape = shape_of(x);
+        if (shape.back() != in) fail(op, "shape of x", describe(x), "(..., " + std::to_string(in) + ")");
+        shape.back() = out;
+        expect_shape(op, "dy", dy, shape);
+        const auto gradient = contiguous<T>(dy), input = contiguous<T>(x), w = contiguous<T>(weight);
+        std::array<py::object, 3> results{py::none(), py::none(), py::none()};
+        const std::array<Shape, 3> shapes{shape_of(x), Shape{out, in}, Shape{out}};
+        std::array<T*, 3> d{};
+        for (std::size_t i = 0; i < 3; ++i)
+            if (needs[i]) {
+                auto a = empty<T>(shapes[i]);
+                d[i] = a.mutable_data();
+                results[i] = std::move(a);
+            }
+        run(rows * out, [&, a = gradient.data(), b = input.data(), c = w.data()] {
+            linear_backward(d[0], d[1], d[2], a, b, c, rows, in, out);
+        });
+        return py::make_tuple(results[0], results[1], results[2]);
+    });
+}
+
 double ceiling_of(double seconds, const py::object& of) {
     const py::dtype dtype = py::dtype::from_args(of);
     constexpr double MOST = 60;
@@ -170,6 +202,7 @@ void register_matmul(py::module_& m) {
         "matmul", [](const py::array& a, const py::array& b) { return matmul_of(PRODUCTION, a, b); }, array("a"),
         array("b"));
     m.def("linear", linear_of, array("x"), array("weight"), array("bias"));
+    m.def("linear_backward", linear_gradient);
     m.def("matmul_rungs", [] {
         py::list names;
         for (const auto& rung : RUNGS) names.append(rung.name);

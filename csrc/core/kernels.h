@@ -154,6 +154,13 @@ void matmul_packed(T* c, const T* a, const T* b, const T* bias, const MatmulShap
 template <class T>
 double fma_ceiling(double seconds);
 
+// ---- cpu/linear.cpp -------------------------------------------------------------------------------------------------
+
+/// Of y = x @ w^T + b: dx = dy @ w, dw = dy^T @ x, db = sum of dy over the rows; null where not wanted.  Overwrites.
+/// dy: (rows, out), x: (rows, in), w: (out, in).
+template <class T>
+void linear_backward(T* dx, T* dw, T* db, const T* dy, const T* x, const T* w, i64 rows, i64 in, i64 out);
+
 // ---- cpu/conv/ ------------------------------------------------------------------------------------------------------
 
 /// k output channels; strides, dilations, groups and kernel at least 1; c and k multiples of groups; oh and ow given

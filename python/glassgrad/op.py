@@ -86,7 +86,7 @@ class _Plan:
             rules = [rule if need else None for rule, need in zip(op.rules, needs, strict=True)]
         names = [name for rule in rules if rule for name in rule.saves]
         if op.fused_vjp:
-            kept = {*op.inputs, *op.extras, "y", "shapes"}
+            kept = {*op.inputs, *op.extras, "y", *_TUPLES}
             names += [n for n in op.fused_vjp[1:] if n in kept]
         if op.broadcasts:
             names.append("shapes")
@@ -99,8 +99,10 @@ class _Plan:
         self.shapes = self.names.index("shapes") if op.broadcasts else None
         self.needs = needs
         self.rules = tuple(rule and rule.bind(self.names) for rule in rules)
-        # A kernel for all gradients is a waste where a rule of its own gives the one that is wanted.
-        self.fused = op.fused_vjp[0] if op.fused_vjp and (op.joint or all(needs)) else None
+        # A kernel for all gradients is a waste where a rule of its own gives the one that is wanted: unless it asks.
+        wants_all = all(need for need, rule in zip(needs, op.rules, strict=False) if rule)
+        is_fused = op.fused_vjp and (op.joint or wants_all or "needs" in op.fused_vjp)
+        self.fused = op.fused_vjp[0] if is_fused else None
         self.fused_arguments = [
             (self.names.index(n), None) if n in self.names else (None, n) for n in (op.fused_vjp or ())[1:]
         ]
@@ -136,7 +138,7 @@ class Op:
         samples: ``samples(rng)`` yields Sample; they drive tests, docs and benchmarks.
         inputs: names of the inputs where the reference's signature does not tell (NumPy's ufuncs).
         fused_vjp: ``(kernel name, saved or static names...)``: a kernel that computes all gradients at once; used when
-            no second derivative is asked for.
+            no second derivative is asked for. It computes only what is wanted where it names ``needs``.
         is_view: the result shares memory with the first input.
         broadcasts: inputs broadcast; a gradient is summed back to its input's shape.
         multi: the reference returns several outputs.
