@@ -6,34 +6,64 @@ their names and runs each of them by name.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from ..errors import ArgumentError, MissingKernel
 from . import cpp
 from .protocol import Backend, Kernels
 
 
+def _rows_along(kernel: Callable) -> Callable:
+    """The kernel of (rows, cols) for any number of dims: ``dim`` becomes the last, the others become rows."""
+
+    def along(x, *, dim):
+        last = np.moveaxis(x, dim, -1)
+        y = kernel(np.ascontiguousarray(last).reshape(math.prod(last.shape[:-1]), last.shape[-1]))
+        return y if y is NotImplemented else np.moveaxis(y.reshape(last.shape), -1, dim)
+
+    return along
+
+
 @dataclass(frozen=True)
 class Ladder:
-    """``kernels[op]`` is the binding that computes ``op`` on the rung named by its first argument.
+    """The rungs of one op, and of what is computed with it.
 
-    ``fused`` are kernels for all gradients of an op at once. They would pass the rungs by, so they are not used.
+    ``kernels[op]`` is the binding that computes ``op`` on the rung that its first argument names; ``adapt`` turns such a
+    function into a kernel of the op where their arguments differ. ``fused`` are kernels for all gradients of an op at
+    once: they would pass the rungs by, so they are not used.
     """
 
     folder: str
     rungs: str  # the binding that lists the names, lowest first
     kernels: dict[str, str]
+    adapt: Callable[[Callable], Callable] = lambda kernel: kernel
     fused: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
         return list(getattr(_module(), self.rungs)())
 
+    def kernel(self, op: str, rung: str) -> Callable:
+        return self.adapt(partial(getattr(_module(), self.kernels[op]), rung))
 
+
+_CONV = ("conv2d", "conv2d_backward_input", "conv2d_backward_weight")
 LADDERS: dict[str, Ladder] = {
     "matmul": Ladder("matmul", "matmul_rungs", {"matmul": "matmul_rung", "linear": "linear_rung"}),
+    "conv2d": Ladder("conv", "conv_rungs", {op: op.replace("conv2d", "conv_rung") for op in _CONV}),
+    "softmax": Ladder("softmax", "softmax_rungs", {"softmax": "softmax_rung"}, adapt=_rows_along),
 }
+if cpp.BACKEND is not None:
+    LADDERS = {
+        op: ladder
+        for op, ladder in LADDERS.items()
+        if all(hasattr(cpp.BACKEND.module, name) for name in (ladder.rungs, *ladder.kernels.values()))
+    }
 
 
 class OnRung:
@@ -50,7 +80,7 @@ class OnRung:
         base = self._base.kernels[op]
         if op.name not in self._ladder.kernels:
             return base
-        on_rung = partial(getattr(_module(), self._ladder.kernels[op.name]), self._rung)
+        on_rung = self._ladder.kernel(op.name, self._rung)
 
         def kernel(*arrays, **static):
             result = on_rung(*arrays, **static)

@@ -91,10 +91,10 @@ def limited_to(threads: int, module, peers: dict[str, Any]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def measured_limits(threads: int, module) -> Iterator[dict[str, Callable[[], float]]]:
+def measured_limits(threads: int, module, dtype: str = "float32") -> Iterator[dict[str, Callable[[], float]]]:
     """name -> a function that measures the limit once, on all threads at the same time.
 
-    "multiply-adds": FLOP/s of numbers that never leave the registers (float32), one to four milliseconds.
+    "multiply-adds": FLOP/s of numbers that never leave the registers, one to four milliseconds.
     "copy": bytes a second, read and written, of a copy of 128 MiB.
     """
     source = np.ones(COPIED // 4, np.float32)
@@ -103,7 +103,7 @@ def measured_limits(threads: int, module) -> Iterator[dict[str, Callable[[], flo
     with ThreadPoolExecutor(threads) as pool:
 
         def multiply_adds() -> float:
-            return 1e9 * sum(pool.map(lambda _: module.fma_ceiling(0, "float32"), range(threads)))
+            return 1e9 * sum(pool.map(lambda _: module.fma_ceiling(0, dtype), range(threads)))
 
         def copy() -> float:
             start = time.perf_counter()
