@@ -79,6 +79,15 @@ def test_forward_and_backward_are_on_the_rung(op, monkeypatch):
     assert len(seen) == counted, "still on the rung after the block"
 
 
+def test_no_fused_gradient_passes_the_rungs_by():
+    for op, ladder in LADDERS.items():
+        with gg.kernel(op, ladder.names()[0]):
+            assert backends.current().fused("sgd_step") is not None
+            for name in ladder.fused:
+                assert backends.get("cpp").fused(name) is not None, "no such kernel"
+                assert backends.current().fused(name) is None
+
+
 def test_blocks_nest_and_end_with_an_error():
     before = backends.current()
     with pytest.raises(KeyError), gg.kernel("matmul", "naive"), gg.kernel("matmul", "tiled"):

@@ -54,7 +54,12 @@ class Ladder:
 
 _CONV = ("conv2d", "conv2d_backward_input", "conv2d_backward_weight")
 LADDERS: dict[str, Ladder] = {
-    "matmul": Ladder("matmul", "matmul_rungs", {"matmul": "matmul_rung", "linear": "linear_rung"}),
+    "matmul": Ladder(
+        "matmul",
+        "matmul_rungs",
+        {"matmul": "matmul_rung", "linear": "linear_rung"},
+        fused=("linear_backward",),
+    ),
     "conv2d": Ladder("conv", "conv_rungs", {op: op.replace("conv2d", "conv_rung") for op in _CONV}),
     "softmax": Ladder("softmax", "softmax_rungs", {"softmax": "softmax_rung"}, adapt=_rows_along),
 }
