@@ -33,6 +33,15 @@ constexpr Rung RUNGS[] = {
 };
 constexpr const Rung& PRODUCTION = RUNGS[std::size(RUNGS) - 1];
 
+const Rung& rung_of(const char* op, const std::string& name) {
+    std::string names;
+    for (const auto& rung : RUNGS) {
+        if (name == rung.name) return rung;
+        names += (names.empty() ? "" : ", ") + std::string(rung.name);
+    }
+    fail(op, "name", name, "one of " + names);
+}
+
 /// One side of a product: a matrix, (shape[-2], shape[-1]), for every index of the axes before. Strides count elements.
 template <class T>
 struct Factor {
@@ -129,7 +138,7 @@ py::object matmul_of(const Rung& rung, const py::array& a, const py::array& b) {
     });
 }
 
-py::object linear_of(const py::array& x, const py::array& weight, const OptionalArray& bias) {
+py::object linear_of(const Rung& rung, const py::array& x, const py::array& weight, const OptionalArray& bias) {
     return dispatch({&x, &weight, pointer(bias)}, [&]<class T>(T) -> py::object {
         const char* op = "linear";
         if (x.ndim() < 1) fail(op, "shape of x", describe(x), "(..., in)");
@@ -148,7 +157,7 @@ py::object linear_of(const py::array& x, const py::array& weight, const Optional
         Shape shape = shape_of(x);
         shape.back() = weight.shape(0);
         const Shape batch(left.shape.begin(), left.shape.end() - 2);
-        return product<T>(PRODUCTION, left, Factor<T>(weight).transposed(), b.data, batch, shape);
+        return product<T>(rung, left, Factor<T>(weight).transposed(), b.data, batch, shape);
     });
 }
 
@@ -201,7 +210,12 @@ void register_matmul(py::module_& m) {
     m.def(
         "matmul", [](const py::array& a, const py::array& b) { return matmul_of(PRODUCTION, a, b); }, array("a"),
         array("b"));
-    m.def("linear", linear_of, array("x"), array("weight"), array("bias"));
+    m.def(
+        "linear",
+        [](const py::array& x, const py::array& weight, const OptionalArray& bias) {
+            return linear_of(PRODUCTION, x, weight, bias);
+        },
+        array("x"), array("weight"), array("bias"));
     m.def("linear_backward", linear_gradient);
     m.def("matmul_rungs", [] {
         py::list names;
@@ -211,14 +225,15 @@ void register_matmul(py::module_& m) {
     m.def(
         "matmul_rung",
         [](const std::string& name, const py::array& a, const py::array& b) {
-            std::string names;
-            for (const auto& rung : RUNGS) {
-                if (name == rung.name) return matmul_of(rung, a, b);
-                names += (names.empty() ? "" : ", ") + std::string(rung.name);
-            }
-            fail("matmul_rung", "name", name, "one of " + names);
+            return matmul_of(rung_of("matmul_rung", name), a, b);
         },
         arg("name"), array("a"), array("b"));
+    m.def(
+        "linear_rung",
+        [](const std::string& name, const py::array& x, const py::array& weight, const OptionalArray& bias) {
+            return linear_of(rung_of("linear_rung", name), x, weight, bias);
+        },
+        arg("name"), array("x"), array("weight"), array("bias"));
     m.def("fma_ceiling", ceiling_of, arg("seconds"), arg("dtype") = "float32");
 }
 

@@ -110,8 +110,9 @@ class _Plan:
     bound: tuple = (None, None)  # a backend, and its kernel for all gradients: one look-up per backend, not per call
 
     def bind(self, backend):
-        self.bound = (backend, backend.fused(self.fused))
-        return self.bound[1]
+        fused = backend.fused(self.fused)
+        self.bound = (backend, fused)  # set, and read, as one: another thread may bind another backend meanwhile
+        return fused
 
     @staticmethod
     def _source(op, name):
