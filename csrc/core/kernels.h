@@ -109,6 +109,7 @@ template <class T>
 void layer_norm_backward(T* dx, T* dweight, T* dbias, const T* dy, const T* x, const T* weight, const T* mean,
                          const T* rstd, i64 rows, i64 cols);
 /// As layer_norm, with statistics over n and spatial of x: (n, c, spatial); weight, bias, mean, rstd: (c,).
+/// Of no elements: NaN statistics, and dweight and dbias of 0.
 template <class T>
 void batch_norm(T* y, T* mean, T* rstd, const T* x, const T* weight, const T* bias, i64 n, i64 c, i64 spatial,
                 double eps);

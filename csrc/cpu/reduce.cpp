@@ -593,6 +593,7 @@ void reduce_columns(const Plan<T>& plan, Emit&& emit) {
 /// emit(position in y, State) once for every output, from any thread.
 template <class Op, class T, class Emit>
 void reduce(const Plan<T>& plan, Emit&& emit) {
+    if (plan.outputs == 0) return;
     const Axis kept = plan.kept.innermost(), reduced = plan.reduced.innermost();
     const bool short_runs = reduced.size < SHORT_RUN && kept.size >= GATHERED_TILE;
     const bool columns = plan.count > 0 && plan.outputs > 1 && (closeness(kept) < closeness(reduced) || short_runs);
