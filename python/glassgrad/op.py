@@ -86,7 +86,7 @@ class _Plan:
             rules = [rule if need else None for rule, need in zip(op.rules, needs, strict=True)]
         names = [name for rule in rules if rule for name in rule.saves]
         if op.fused_vjp:
-            kept = {*op.inputs, *op.extras, "y", "shapes"}
+            kept = {*op.inputs, *op.extras, "y", *_TUPLES}
             names += [n for n in op.fused_vjp[1:] if n in kept]
         if op.broadcasts:
             names.append("shapes")
