@@ -26,12 +26,13 @@ import numpy as np
 from .. import backends
 from ..backends import cpp
 from ..errors import ArgumentError, MissingKernel
-from . import conv, gemm, rows, step
+from . import attention, conv, gemm, rows, step
 from .case import Case, Result, measure
 
 CASES: dict[str, Callable[[dict[str, Any]], Iterator[Case]]] = {
     "gemm": gemm.cases,
     "conv": conv.cases,
+    "attention": attention.cases,
     "rows": rows.cases,
     "step": step.cases,
 }
