@@ -11,6 +11,7 @@ void register_matmul(py::module_& m);
 void register_conv(py::module_& m);
 void register_pool(py::module_& m);
 void register_softmax(py::module_& m);
+void register_attention(py::module_& m);
 void register_norm(py::module_& m);
 void register_optim(py::module_& m);
 void register_random(py::module_& m);
@@ -22,6 +23,7 @@ inline void register_all(py::module_& m) {
     register_conv(m);
     register_pool(m);
     register_softmax(m);
+    register_attention(m);
     register_norm(m);
     register_optim(m);
     register_random(m);

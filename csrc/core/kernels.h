@@ -98,6 +98,46 @@ template <class T>
 void cross_entropy_backward(T* dx, const T* dlosses, const T* logits, const T* lse, const i64* target, i64 rows,
                             i64 cols, i64 ignore_index);
 
+// ---- cpu/attention.cpp ----------------------------------------------------------------------------------------------
+
+/// A matrix for each head of each sample: rows of adjacent numbers, any strides between rows, heads and samples. Heads
+/// that are slices of a row of features need no copy.
+template <class T>
+struct HeadRows {
+    T* data;
+    i64 batch, head, row;  // strides
+
+    T* of(i64 b, i64 h) const { return data + b * batch + h * head; }
+};
+/// What query i and key j of a head may do together, at b * batch + h * head + i * row + j * col of one of the two:
+/// `open` says whether they meet, `added` is added to their score. Both null: no mask.
+template <class T>
+struct AttentionMask {
+    const bool* open;
+    const T* added;
+    i64 batch, head, row, col;
+};
+/// l queries and s keys of e features, s values of ev features. causal: query i meets the keys 0 to i.
+struct AttentionShape {
+    i64 batch, heads, l, s, e, ev;
+    bool causal;
+    double scale;
+};
+/// y = softmax(scale q k^T + mask) v for every head; lse = log(sum(exp(scale q k^T + mask))) of every query.
+/// q: (l, e), k: (s, e), v: (s, ev), y: (l, ev) of each head; lse: (batch, heads, l) contiguous.  Overwrites y and lse.
+/// A query that meets no key gives 0 and lse -inf.  A key that is masked away counts as 0 times its value: NaN if that
+/// is NaN or infinite, unless causal closes a whole block of keys, which is then not read.
+template <class T>
+void scaled_dot_product_attention(const HeadRows<T>& y, T* lse, const HeadRows<const T>& q, const HeadRows<const T>& k,
+                                  const HeadRows<const T>& v, const AttentionMask<T>& mask, const AttentionShape& s);
+/// Overwrites dq, dk, dv, shaped as q, k, v.  y and lse are forward's.
+template <class T>
+void scaled_dot_product_attention_backward(const HeadRows<T>& dq, const HeadRows<T>& dk, const HeadRows<T>& dv,
+                                           const HeadRows<const T>& dy, const HeadRows<const T>& q,
+                                           const HeadRows<const T>& k, const HeadRows<const T>& v,
+                                           const AttentionMask<T>& mask, const HeadRows<const T>& y, const T* lse,
+                                           const AttentionShape& s);
+
 // ---- cpu/norm.cpp ---------------------------------------------------------------------------------------------------
 
 /// y = (x - mean) * rstd * weight + bias per row, rstd = 1 / sqrt(var + eps), var over cols (not cols - 1).

@@ -20,7 +20,7 @@ from typing import Any
 from .. import backends
 from ..backends import cpp
 from ..errors import ArgumentError, MissingKernel
-from . import conv, gemm, report, rows, step
+from . import attention, conv, gemm, report, rows, step
 from .case import Case, Result, measure
 from .goals import judge, judge_mean
 from .machine import facts, limited_to, measured_limits, slug
@@ -28,6 +28,7 @@ from .machine import facts, limited_to, measured_limits, slug
 CASES: dict[str, Callable[[dict[str, Any]], Iterator[Case]]] = {
     "gemm": gemm.cases,
     "conv": conv.cases,
+    "attention": attention.cases,
     "rows": rows.cases,
     "step": step.cases,
 }
