@@ -12,6 +12,7 @@ void register_conv(py::module_& m);
 void register_pool(py::module_& m);
 void register_softmax(py::module_& m);
 void register_norm(py::module_& m);
+void register_rnn(py::module_& m);
 void register_optim(py::module_& m);
 void register_random(py::module_& m);
 
@@ -23,6 +24,7 @@ inline void register_all(py::module_& m) {
     register_pool(m);
     register_softmax(m);
     register_norm(m);
+    register_rnn(m);
     register_optim(m);
     register_random(m);
 }

@@ -86,7 +86,7 @@ class _Plan:
             rules = [rule if need else None for rule, need in zip(op.rules, needs, strict=True)]
         names = [name for rule in rules if rule for name in rule.saves]
         if op.fused_vjp:
-            kept = {*op.inputs, *op.extras, "y", "shapes"}
+            kept = {*op.inputs, *op.extras, "y", "shapes", "needs"}
             names += [n for n in op.fused_vjp[1:] if n in kept]
         if op.broadcasts:
             names.append("shapes")
@@ -136,7 +136,7 @@ class Op:
         samples: ``samples(rng)`` yields Sample; they drive tests, docs and benchmarks.
         inputs: names of the inputs where the reference's signature does not tell (NumPy's ufuncs).
         fused_vjp: ``(kernel name, saved or static names...)``: a kernel that computes all gradients at once; used when
-            no second derivative is asked for.
+            no second derivative is asked for. It gets a dy per output, None where nothing came back.
         is_view: the result shares memory with the first input.
         broadcasts: inputs broadcast; a gradient is summed back to its input's shape.
         multi: the reference returns several outputs.
@@ -236,7 +236,8 @@ class OpNode(Node):
                 fused = plan.bind(selected.backend)
             if fused is not None:
                 rest = [static[name] if i is None else saved[i] for i, name in plan.fused_arguments]
-                dxs = fused(dy.data, *[r.data if isinstance(r, Tensor) else r for r in rest])
+                arrays = [None if d is None else d.data for d in dys]
+                dxs = fused(*arrays, *[r.data if isinstance(r, Tensor) else r for r in rest])
                 if dxs is not NotImplemented:
                     if not isinstance(dxs, tuple):
                         return [wrap(dxs)] + [None] * (len(self.edges) - 1)

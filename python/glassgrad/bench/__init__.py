@@ -26,13 +26,14 @@ import numpy as np
 from .. import backends
 from ..backends import cpp
 from ..errors import ArgumentError, MissingKernel
-from . import conv, gemm, rows, step
+from . import conv, gemm, recurrent, rows, step
 from .case import Case, Result, measure
 
 CASES: dict[str, Callable[[dict[str, Any]], Iterator[Case]]] = {
     "gemm": gemm.cases,
     "conv": conv.cases,
     "rows": rows.cases,
+    "rnn": recurrent.cases,
     "step": step.cases,
 }
 PEERS = ("numpy", "torch")
