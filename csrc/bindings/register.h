@@ -13,6 +13,7 @@ void register_pool(py::module_& m);
 void register_softmax(py::module_& m);
 void register_attention(py::module_& m);
 void register_norm(py::module_& m);
+void register_rnn(py::module_& m);
 void register_optim(py::module_& m);
 void register_random(py::module_& m);
 
@@ -25,6 +26,7 @@ inline void register_all(py::module_& m) {
     register_softmax(m);
     register_attention(m);
     register_norm(m);
+    register_rnn(m);
     register_optim(m);
     register_random(m);
 }

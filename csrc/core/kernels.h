@@ -254,6 +254,45 @@ void avg_pool2d(T* y, const T* x, const Pool2dShape& s, bool count_include_pad);
 template <class T>
 void avg_pool2d_backward(T* dx, const T* dy, const Pool2dShape& s, bool count_include_pad);
 
+// ---- cpu/rnn.cpp ----------------------------------------------------------------------------------------------------
+
+/// One layer in one direction. reverse: the sequence is walked from its last time to its first; every array keeps the
+/// order of time.
+struct RecurrentShape {
+    i64 steps, batch, inputs, hidden;
+    bool reverse;
+};
+// x: (steps, batch, inputs); y: (steps, batch, hidden), the state h after each step; h0, c0, h_n, c_n: (batch, hidden);
+// w_ih: (G * hidden, inputs), w_hh: (G * hidden, hidden), b_ih, b_hh: (G * hidden,), both or neither null, for the G
+// gates of ops/rnn.py in their order. All overwrite their outputs. Backward: dx is null where it is not wanted; dy,
+// dh_n and dc_n are null where they are 0; the rest as forward had and left it.
+
+/// h' = tanh(a), or relu: max(a, 0).
+template <class T>
+void rnn_layer(T* y, T* h_n, const T* x, const T* h0, const T* w_ih, const T* w_hh, const T* b_ih, const T* b_hh,
+               bool relu, const RecurrentShape& s);
+/// db: (hidden,), the gradient of either bias.
+template <class T>
+void rnn_layer_backward(T* dx, T* dh0, T* dw_ih, T* dw_hh, T* db, const T* dy, const T* dh_n, const T* x, const T* h0,
+                        const T* w_ih, const T* w_hh, const T* y, bool relu, const RecurrentShape& s);
+/// gates: (steps, batch, 4 * hidden), activated; cells: (steps, batch, hidden), the state c after each step.
+template <class T>
+void lstm_layer(T* y, T* h_n, T* c_n, T* gates, T* cells, const T* x, const T* h0, const T* c0, const T* w_ih,
+                const T* w_hh, const T* b_ih, const T* b_hh, const RecurrentShape& s);
+/// db: (4 * hidden,), the gradient of either bias.
+template <class T>
+void lstm_layer_backward(T* dx, T* dh0, T* dc0, T* dw_ih, T* dw_hh, T* db, const T* dy, const T* dh_n, const T* dc_n,
+                         const T* x, const T* h0, const T* c0, const T* w_ih, const T* w_hh, const T* y, const T* gates,
+                         const T* cells, const RecurrentShape& s);
+/// gates: (steps, batch, 3 * hidden), activated; candidate: (steps, batch, hidden), what the reset gate multiplies.
+template <class T>
+void gru_layer(T* y, T* h_n, T* gates, T* candidate, const T* x, const T* h0, const T* w_ih, const T* w_hh,
+               const T* b_ih, const T* b_hh, const RecurrentShape& s);
+template <class T>
+void gru_layer_backward(T* dx, T* dh0, T* dw_ih, T* dw_hh, T* db_ih, T* db_hh, const T* dy, const T* dh_n, const T* x,
+                        const T* h0, const T* w_ih, const T* w_hh, const T* y, const T* gates, const T* candidate,
+                        const RecurrentShape& s);
+
 // ---- cpu/optim.cpp --------------------------------------------------------------------------------------------------
 
 // One step of an optimizer over all its parameters, in place: arrays of `size` elements each, none overlapping another.

@@ -139,7 +139,8 @@ class Op:
         samples: ``samples(rng)`` yields Sample; they drive tests, docs and benchmarks.
         inputs: names of the inputs where the reference's signature does not tell (NumPy's ufuncs).
         fused_vjp: ``(kernel name, saved or static names...)``: a kernel that computes all gradients at once; used when
-            no second derivative is asked for. It computes only what is wanted where it names ``needs``.
+            no second derivative is asked for. It computes only what is wanted where it names ``needs``, and gets a dy
+            per output where there are several, None for those that no gradient came back to.
         is_view: the result shares memory with the first input.
         broadcasts: inputs broadcast; a gradient is summed back to its input's shape.
         multi: the reference returns several outputs.
@@ -239,7 +240,8 @@ class OpNode(Node):
                 fused = plan.bind(selected.backend)
             if fused is not None:
                 rest = [static[name] if i is None else saved[i] for i, name in plan.fused_arguments]
-                dxs = fused(dy.data, *[r.data if isinstance(r, Tensor) else r for r in rest])
+                arrays = [None if d is None else d.data for d in dys]
+                dxs = fused(*arrays, *[r.data if isinstance(r, Tensor) else r for r in rest])
                 if dxs is not NotImplemented:
                     if not isinstance(dxs, tuple):
                         return [wrap(dxs)] + [None] * (len(self.edges) - 1)

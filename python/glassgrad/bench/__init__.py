@@ -20,7 +20,7 @@ from typing import Any
 from .. import backends
 from ..backends import cpp
 from ..errors import ArgumentError, MissingKernel
-from . import attention, conv, gemm, report, rows, step
+from . import attention, conv, gemm, recurrent, report, rows, step
 from .case import Case, Result, measure
 from .goals import judge, judge_mean
 from .machine import facts, limited_to, measured_limits, slug
@@ -30,6 +30,7 @@ CASES: dict[str, Callable[[dict[str, Any]], Iterator[Case]]] = {
     "conv": conv.cases,
     "attention": attention.cases,
     "rows": rows.cases,
+    "rnn": recurrent.cases,
     "step": step.cases,
 }
 PEERS = ("numpy", "torch")
