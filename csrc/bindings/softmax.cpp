@@ -63,37 +63,55 @@ py::array_t<i64> checked_target(const char* op, const py::array& target, i64 row
     return indices;
 }
 
-py::object cross_entropy_forward(const py::array& logits, const py::array& target, i64 ignore_index) {
+Reduction reduction_of(const char* op, const std::string& name) {
+    if (name == "mean") return Reduction::MEAN;
+    if (name == "sum") return Reduction::SUM;
+    if (name != "none") fail(op, "reduction", name, "none, mean or sum");
+    return Reduction::NONE;
+}
+
+py::object cross_entropy_forward(const py::array& logits, const py::array& target, i64 ignore_index,
+                                 const std::string& reduction) {
     if (!is_native<i64>(target)) return not_implemented();
     return dispatch({&logits}, [&]<class T>(T) -> py::object {
         const char* op = "cross_entropy";
         expect_ndim(op, "logits", logits, 2);
         const i64 rows = logits.shape(0), cols = logits.shape(1);
+        const Reduction how = reduction_of(op, reduction);
         const auto indices = checked_target(op, target, rows, cols, ignore_index);
         const auto x = contiguous<T>(logits);
-        auto losses = empty<T>({rows}), lse = empty<T>({rows});
-        T *out = losses.mutable_data(), *out_lse = lse.mutable_data();
-        run(x.size(),
-            [&, in = x.data(), t = indices.data()] { cross_entropy(out, out_lse, in, t, rows, cols, ignore_index); });
-        return py::make_tuple(losses, lse);
+        auto loss = how == Reduction::NONE ? empty<T>({rows}) : empty<T>({});
+        auto max = empty<T>({rows}), log_sum = empty<T>({rows});
+        T *out = loss.mutable_data(), *out_max = max.mutable_data(), *out_log_sum = log_sum.mutable_data();
+        run(x.size(), [&, in = x.data(), t = indices.data()] {
+            cross_entropy(out, out_max, out_log_sum, in, t, rows, cols, ignore_index, how);
+        });
+        return py::make_tuple(loss, max, log_sum);
     });
 }
 
-py::object cross_entropy_gradient(const py::array& dlosses, const py::array& logits, const py::array& target,
-                                  const py::array& lse, i64 ignore_index) {
+py::object cross_entropy_gradient(const py::array& dloss, const py::array& logits, const py::array& target,
+                                  const py::array& max, const py::array& log_sum, i64 ignore_index,
+                                  const std::string& reduction) {
     if (!is_native<i64>(target)) return not_implemented();
-    return dispatch({&dlosses, &logits, &lse}, [&]<class T>(T) -> py::object {
+    return dispatch({&dloss, &logits, &max, &log_sum}, [&]<class T>(T) -> py::object {
         const char* op = "cross_entropy_backward";
         expect_ndim(op, "logits", logits, 2);
         const i64 rows = logits.shape(0), cols = logits.shape(1);
-        expect_shape(op, "dlosses", dlosses, {rows});
-        expect_shape(op, "lse", lse, {rows});
+        const Reduction how = reduction_of(op, reduction);
+        if (how == Reduction::NONE)
+            expect_shape(op, "dloss", dloss, {rows});
+        else
+            expect_shape(op, "dloss", dloss, {});
+        expect_shape(op, "max", max, {rows});
+        expect_shape(op, "log_sum", log_sum, {rows});
         const auto indices = checked_target(op, target, rows, cols, ignore_index);
-        const auto x = contiguous<T>(logits), dy = contiguous<T>(dlosses), sums = contiguous<T>(lse);
+        const auto x = contiguous<T>(logits), dy = contiguous<T>(dloss), m = contiguous<T>(max);
+        const auto l = contiguous<T>(log_sum);
         auto dx = empty_like<T>(x);
         T* out = dx.mutable_data();
-        run(x.size(), [&, in = x.data(), a = dy.data(), b = sums.data(), t = indices.data()] {
-            cross_entropy_backward(out, a, in, b, t, rows, cols, ignore_index);
+        run(x.size(), [&, in = x.data(), d = dy.data(), a = m.data(), b = l.data(), t = indices.data()] {
+            cross_entropy_backward(out, d, in, a, b, t, rows, cols, ignore_index, how);
         });
         return dx;
     });
@@ -124,9 +142,10 @@ void register_softmax(py::module_& m) {
         },
         arg("dy").noconvert(), arg("y").noconvert(), arg("dim"));
     m.def("cross_entropy", cross_entropy_forward, arg("logits").noconvert(), arg("target").noconvert(), py::kw_only(),
-          arg("ignore_index"));
-    m.def("cross_entropy_backward", cross_entropy_gradient, arg("dlosses").noconvert(), arg("logits").noconvert(),
-          arg("target").noconvert(), arg("lse").noconvert(), arg("ignore_index"));
+          arg("ignore_index"), arg("reduction"));
+    m.def("cross_entropy_backward", cross_entropy_gradient, arg("dloss").noconvert(), arg("logits").noconvert(),
+          arg("target").noconvert(), arg("max").noconvert(), arg("log_sum").noconvert(), arg("ignore_index"),
+          arg("reduction"));
 }
 
 }  // namespace glassgrad::bindings

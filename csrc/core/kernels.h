@@ -89,14 +89,20 @@ void log_softmax(T* y, const T* x, i64 rows, i64 cols);
 /// dx = dy - exp(y) * sum(dy) per row.  dx may alias dy or y.  Overwrites dx.
 template <class T>
 void log_softmax_backward(T* dx, const T* dy, const T* y, i64 rows, i64 cols);
-/// losses[i] = lse[i] - logits[i, target[i]] with lse[i] = log(sum(exp(logits[i]))); 0 where target[i] == ignore_index.
-/// logits: (rows, cols); losses, lse, target: (rows,).  Every other target must be in [0, cols): not checked here.
+/// What becomes of the losses of the rows: all of them, their mean over the rows that count, or their sum.
+enum class Reduction { NONE, MEAN, SUM };
+/// loss_i = log_sum[i] - (logits[i, target[i]] - max[i]), 0 where target[i] == ignore_index, with max[i] the row's
+/// maximum and log_sum[i] = log(sum(exp(logits[i] - max[i]))).  logits: (rows, cols); loss: (rows,), or one number,
+/// where the mean of no row that counts is NaN; max, log_sum, target: (rows,).  Every other target must be in [0,
+/// cols): not checked here.
 template <class T>
-void cross_entropy(T* losses, T* lse, const T* logits, const i64* target, i64 rows, i64 cols, i64 ignore_index);
-/// dx = (exp(logits - lse) - onehot(target)) * dlosses per row, 0 where target == ignore_index.  Overwrites dx.
+void cross_entropy(T* loss, T* max, T* log_sum, const T* logits, const i64* target, i64 rows, i64 cols,
+                   i64 ignore_index, Reduction reduction);
+/// dx = (exp(logits - max - log_sum) - onehot(target)) * dloss per row, 0 where target == ignore_index; MEAN divides by
+/// the number of rows that count.  dloss: as loss.  Overwrites dx.
 template <class T>
-void cross_entropy_backward(T* dx, const T* dlosses, const T* logits, const T* lse, const i64* target, i64 rows,
-                            i64 cols, i64 ignore_index);
+void cross_entropy_backward(T* dx, const T* dloss, const T* logits, const T* max, const T* log_sum, const i64* target,
+                            i64 rows, i64 cols, i64 ignore_index, Reduction reduction);
 
 // ---- cpu/norm.cpp ---------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/allocator.h"
 #include "core/kernels.h"
 #include "core/math.h"
 #include "core/parallel.h"
@@ -55,6 +56,10 @@ void map_row(T* y, i64 cols, F&& f) {  // f(j, lanes) -> Vec
 template <class T>
 Vec<T> load_lanes(const T* p, int n) {
     return n == W<T> ? load(p) : load_partial(p, n);
+}
+
+i64 rows_that_count(const i64* target, i64 rows, i64 ignore_index) {
+    return rows - std::count(target, target + rows, ignore_index);
 }
 
 }  // namespace
@@ -132,20 +137,31 @@ void log_softmax_backward(T* dx, const T* dy, const T* y, i64 rows, i64 cols) {
 }
 
 template <class T>
-void cross_entropy(T* losses, T* lse, const T* logits, const i64* target, i64 rows, i64 cols, i64 ignore_index) {
+void cross_entropy(T* loss, T* max, T* log_sum, const T* logits, const i64* target, i64 rows, i64 cols,
+                   i64 ignore_index, Reduction reduction) {
+    const bool reduced = reduction != Reduction::NONE;
+    const Scratch<T> scratch(reduced ? rows : 0);
+    T* const losses = reduced ? scratch.get() : loss;
     parallel_for(rows, rows_per_chunk(cols), [=](i64 begin, i64 end) {
         for (i64 i = begin; i < end; ++i) {
             const T* xi = logits + i * cols;
-            const T m = row_max(xi, cols), log_sum = std::log(sum_of_exp(xi, m, cols));
-            lse[i] = m + log_sum;
-            losses[i] = target[i] == ignore_index ? T(0) : (m - xi[target[i]]) + log_sum;
+            max[i] = row_max(xi, cols);
+            log_sum[i] = std::log(sum_of_exp(xi, max[i], cols));
+            losses[i] = target[i] == ignore_index ? T(0) : (max[i] - xi[target[i]]) + log_sum[i];
         }
     });
+    if (!reduced) return;
+    double total = 0;
+    for (i64 i = 0; i < rows; ++i) total += losses[i];
+    if (reduction == Reduction::MEAN) total /= static_cast<double>(rows_that_count(target, rows, ignore_index));
+    *loss = static_cast<T>(total);
 }
 
 template <class T>
-void cross_entropy_backward(T* dx, const T* dlosses, const T* logits, const T* lse, const i64* target, i64 rows,
-                            i64 cols, i64 ignore_index) {
+void cross_entropy_backward(T* dx, const T* dloss, const T* logits, const T* max, const T* log_sum, const i64* target,
+                            i64 rows, i64 cols, i64 ignore_index, Reduction reduction) {
+    const bool mean = reduction == Reduction::MEAN;
+    const T divisor = mean ? static_cast<T>(rows_that_count(target, rows, ignore_index)) : T(1);
     parallel_for(rows, rows_per_chunk(cols), [=](i64 begin, i64 end) {
         for (i64 i = begin; i < end; ++i) {
             T* dxi = dx + i * cols;
@@ -154,21 +170,23 @@ void cross_entropy_backward(T* dx, const T* dlosses, const T* logits, const T* l
                 continue;
             }
             const T* xi = logits + i * cols;
-            const T shift = lse[i], scale = dlosses[i];
-            map_row(dxi, cols, [&](i64 j, int n) { return math::exp<Vec<T>>(load_lanes(xi + j, n) - shift) * scale; });
+            // max + log_sum as one number would lose log_sum's digits when max is large.
+            const T m = max[i], l = log_sum[i], scale = dloss[reduction == Reduction::NONE ? i : 0] / divisor;
+            map_row(dxi, cols, [&](i64 j, int n) { return math::exp<Vec<T>>(load_lanes(xi + j, n) - m - l) * scale; });
             // exp(..) * scale - scale, but with the difference taken first: near a confident right answer it is tiny.
-            dxi[target[i]] = std::expm1(xi[target[i]] - shift) * scale;
+            dxi[target[i]] = std::expm1(xi[target[i]] - m - l) * scale;
         }
     });
 }
 
-#define INSTANTIATE(T)                                                           \
-    template void softmax<T>(T*, const T*, i64, i64);                            \
-    template void softmax_backward<T>(T*, const T*, const T*, i64, i64);         \
-    template void log_softmax<T>(T*, const T*, i64, i64);                        \
-    template void log_softmax_backward<T>(T*, const T*, const T*, i64, i64);     \
-    template void cross_entropy<T>(T*, T*, const T*, const i64*, i64, i64, i64); \
-    template void cross_entropy_backward<T>(T*, const T*, const T*, const T*, const i64*, i64, i64, i64);
+#define INSTANTIATE(T)                                                                                             \
+    template void softmax<T>(T*, const T*, i64, i64);                                                              \
+    template void softmax_backward<T>(T*, const T*, const T*, i64, i64);                                           \
+    template void log_softmax<T>(T*, const T*, i64, i64);                                                          \
+    template void log_softmax_backward<T>(T*, const T*, const T*, i64, i64);                                       \
+    template void cross_entropy<T>(T*, T*, T*, const T*, const i64*, i64, i64, i64, Reduction);                    \
+    template void cross_entropy_backward<T>(T*, const T*, const T*, const T*, const T*, const i64*, i64, i64, i64, \
+                                            Reduction);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

@@ -100,7 +100,8 @@ class _Plan:
         self.needs = needs
         self.rules = tuple(rule and rule.bind(self.names) for rule in rules)
         # A kernel for all gradients is a waste where a rule of its own gives the one that is wanted.
-        self.fused = op.fused_vjp[0] if op.fused_vjp and (op.joint or all(needs)) else None
+        wants_all = all(need or rule is None for need, rule in zip(needs, op.rules, strict=False))
+        self.fused = op.fused_vjp[0] if op.fused_vjp and (op.joint or wants_all) else None
         self.fused_arguments = [
             (self.names.index(n), None) if n in self.names else (None, n) for n in (op.fused_vjp or ())[1:]
         ]

@@ -15,7 +15,8 @@ void against_definition(double tolerance) {
     for (i64 rows : {0, 1, 3, 70})
         for (i64 cols : {0, 1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 33, 65, 1000}) {
             const i64 n = rows * cols;
-            std::vector<T> x(n), dy(n), y(n), log_y(n), dx(n), log_dx(n), ce_dx(n), losses(rows), lse(rows), up(rows);
+            std::vector<T> x(n), dy(n), y(n), log_y(n), dx(n), log_dx(n), ce_dx(n), losses(rows), max(rows),
+                log_sum(rows), up(rows);
             std::vector<i64> target(rows);
             for (i64 i = 0; i < n; ++i) {
                 x[i] = static_cast<T>(i * 7919 % 1009) / 50 + (i / cols % 2 ? 1000 : 0);
@@ -29,8 +30,10 @@ void against_definition(double tolerance) {
             log_softmax(log_y.data(), x.data(), rows, cols);
             softmax_backward(dx.data(), dy.data(), y.data(), rows, cols);
             log_softmax_backward(log_dx.data(), dy.data(), log_y.data(), rows, cols);
-            cross_entropy(losses.data(), lse.data(), x.data(), target.data(), rows, cols, -100);
-            cross_entropy_backward(ce_dx.data(), up.data(), x.data(), lse.data(), target.data(), rows, cols, -100);
+            cross_entropy(losses.data(), max.data(), log_sum.data(), x.data(), target.data(), rows, cols, i64{-100},
+                          Reduction::NONE);
+            cross_entropy_backward(ce_dx.data(), up.data(), x.data(), max.data(), log_sum.data(), target.data(), rows,
+                                   cols, i64{-100}, Reduction::NONE);
             for (i64 i = 0; i < rows; ++i) {
                 double m = -std::numeric_limits<double>::infinity(), sum = 0, dot = 0, total = 0;
                 for (i64 j = 0; j < cols; ++j) m = std::max(m, double(x[i * cols + j]));
@@ -47,11 +50,30 @@ void against_definition(double tolerance) {
                     CHECK_CLOSE(dx[at], p * (dy[at] - dot), 4 * tolerance);
                     CHECK_CLOSE(log_dx[at], dy[at] - p * total, 100 * tolerance);
                     const double expected = target[i] == -100 ? 0 : up[i] * (p - (j == target[i]));
-                    // lse is near 1000 and rounded to T: exp(x - lse) inherits half an ulp of 1000.
-                    CHECK_CLOSE(ce_dx[at], expected, 2000 * tolerance);
+                    CHECK_CLOSE(ce_dx[at], expected, 4 * tolerance);
                 }
                 const double loss = target[i] == -100 ? 0 : m - x[i * cols + target[i]] + std::log(sum);
                 CHECK_CLOSE(losses[i], loss, 40 * tolerance);
+            }
+            T loss, mean_dx = 2;
+            double total = 0, count = 0;
+            for (i64 i = 0; i < rows; ++i) total += losses[i], count += target[i] != -100;
+            for (const Reduction reduction : {Reduction::SUM, Reduction::MEAN}) {
+                const double divisor = reduction == Reduction::MEAN ? count : 1;
+                cross_entropy(&loss, max.data(), log_sum.data(), x.data(), target.data(), rows, cols, i64{-100},
+                              reduction);
+                CHECK(divisor == 0 ? std::isnan(loss)
+                                   : std::abs(loss - total / divisor) <= 40 * tolerance * (1 + total));
+                std::vector<T> one_dx(n);
+                cross_entropy_backward(one_dx.data(), &mean_dx, x.data(), max.data(), log_sum.data(), target.data(),
+                                       rows, cols, i64{-100}, reduction);
+                for (i64 i = 0; i < n; ++i) {
+                    const i64 r = i / cols;
+                    if (target[r] == -100)
+                        CHECK(one_dx[i] == 0);
+                    else if (up[r] != 0)
+                        CHECK_CLOSE(one_dx[i] * divisor, ce_dx[i] * 2 / up[r], 8 * tolerance);
+                }
             }
             const auto first = y;
             for (int threads : {2, 4}) {
