@@ -12,43 +12,80 @@ i64 checked_dim(const char* op, const py::array& a, i64 dim) {
     return dim;
 }
 
-/// The array with `dim` moved last by exchanging two axes, contiguous: a copy unless dim is last already.
-template <class T>
-py::array_t<T> dim_last(const py::array& a, i64 dim) {
-    if (dim == a.ndim() - 1) return contiguous<T>(a);
-    return contiguous<T>(py::array(a.attr("swapaxes")(dim, a.ndim() - 1)));
-}
-template <class T>
-py::object dim_back(const py::array_t<T>& y, i64 dim) {
-    if (dim == y.ndim() - 1) return y;
-    return contiguous<T>(py::array(y.attr("swapaxes")(dim, y.ndim() - 1)));
-}
+/// An array as (rows, cols, inner), cols being its axis `dim`.
+struct Shape3 {
+    Shape3(const py::array& a, i64 dim) : cols(a.shape(dim)) {
+        for (i64 d = 0; d < a.ndim(); ++d)
+            if (d != dim) (d < dim ? rows : inner) *= a.shape(d);
+    }
+    i64 rows = 1, cols, inner = 1;
+};
 
 template <class Kernel>
 py::object along(const char* op, const py::array& x, i64 dim, Kernel&& kernel) {
     return dispatch({&x}, [&]<class T>(T) -> py::object {
-        checked_dim(op, x, dim);
-        const auto from = dim_last<T>(x, dim);
+        const Shape3 s(x, checked_dim(op, x, dim));
+        const auto from = contiguous<T>(x);
         auto y = empty_like<T>(from);
-        const i64 cols = x.shape(dim), rows = cols ? x.size() / cols : 0;
         T* out = y.mutable_data();
-        run(x.size(), [&, in = from.data()] { kernel(out, in, rows, cols); });
-        return dim_back(y, dim);
+        run(x.size(), [&, in = from.data()] { kernel(out, in, s.rows, s.cols, s.inner); });
+        return y;
     });
 }
 template <class Kernel>
 py::object along_backward(const char* op, const py::array& dy, const py::array& y, i64 dim, Kernel&& kernel) {
     return dispatch({&dy, &y}, [&]<class T>(T) -> py::object {
-        checked_dim(op, y, dim);
+        const Shape3 s(y, checked_dim(op, y, dim));
         expect_shape(op, "dy", dy, shape_of(y));
-        const auto gradient = dim_last<T>(dy, dim), result = dim_last<T>(y, dim);
+        const auto gradient = contiguous<T>(dy), result = contiguous<T>(y);
         auto dx = empty_like<T>(result);
-        const i64 cols = y.shape(dim), rows = cols ? y.size() / cols : 0;
         T* out = dx.mutable_data();
-        run(y.size(), [&, a = gradient.data(), b = result.data()] { kernel(out, a, b, rows, cols); });
-        return dim_back(dx, dim);
+        run(y.size(), [&, a = gradient.data(), b = result.data()] { kernel(out, a, b, s.rows, s.cols, s.inner); });
+        return dx;
     });
 }
+
+// ---- the ladder -----------------------------------------------------------------------------------------------------
+
+template <class T>
+void production(T* y, const T* x, i64 rows, i64 cols) {
+    softmax(y, x, rows, cols, i64{1});
+}
+struct Rung {
+    const char* name;
+    void (*f32)(float*, const float*, i64, i64);
+    void (*f64)(double*, const double*, i64, i64);
+};
+constexpr Rung RUNGS[] = {
+    {"naive", softmax_naive<float>, softmax_naive<double>},
+    {"online", softmax_online<float>, softmax_online<double>},
+    {"vectorised", softmax_vectorised<float>, softmax_vectorised<double>},
+    {"production", production<float>, production<double>},
+};
+
+py::object rung_of(const std::string& name, const py::array& x) {
+    const auto* rung = std::find_if(std::begin(RUNGS), std::end(RUNGS), [&](const Rung& r) { return name == r.name; });
+    if (rung == std::end(RUNGS)) {
+        std::string names;
+        for (const Rung& r : RUNGS) names += (names.empty() ? "" : ", ") + std::string(r.name);
+        fail("softmax_rung", "name", name, "one of " + names);
+    }
+    return dispatch({&x}, [&]<class T>(T) -> py::object {
+        expect_ndim("softmax_rung", "x", x, 2);
+        const auto from = contiguous<T>(x);
+        auto y = empty_like<T>(from);
+        T* out = y.mutable_data();
+        run(x.size(), [&, in = from.data(), rows = x.shape(0), cols = x.shape(1)] {
+            if constexpr (std::is_same_v<T, float>)
+                rung->f32(out, in, rows, cols);
+            else
+                rung->f64(out, in, rows, cols);
+        });
+        return y;
+    });
+}
+
+// ---- cross_entropy --------------------------------------------------------------------------------------------------
 
 /// int64 class indices, each in [0, classes) or ignore_index.
 py::array_t<i64> checked_target(const char* op, const py::array& target, i64 rows, i64 classes, i64 ignore_index) {
@@ -141,6 +178,12 @@ void register_softmax(py::module_& m) {
             return along_backward("log_softmax_backward", dy, y, dim, [](auto... a) { log_softmax_backward(a...); });
         },
         arg("dy").noconvert(), arg("y").noconvert(), arg("dim"));
+    m.def("softmax_rungs", [] {
+        py::list names;
+        for (const Rung& rung : RUNGS) names.append(rung.name);
+        return names;
+    });
+    m.def("softmax_rung", rung_of, arg("name"), arg("x").noconvert());
     m.def("cross_entropy", cross_entropy_forward, arg("logits").noconvert(), arg("target").noconvert(), py::kw_only(),
           arg("ignore_index"), arg("reduction"));
     m.def("cross_entropy_backward", cross_entropy_gradient, arg("dloss").noconvert(), arg("logits").noconvert(),

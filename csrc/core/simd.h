@@ -192,9 +192,5 @@ template <class T>
 inline T horizontal_sum(const Vec<T>& v) {
     return fold_lanes<T>(v, [](const Vec<T>& a, const Vec<T>& b) { return a + b; });
 }
-template <class T>
-inline T horizontal_max(const Vec<T>& v) {
-    return fold_lanes<T>(v, [](const Vec<T>& a, const Vec<T>& b) { return maximum(a, b); });
-}
 
 }  // namespace glassgrad

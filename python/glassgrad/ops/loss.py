@@ -8,7 +8,7 @@ backward   dx_j = dloss (softmax(x)_j - [j = t])  how much too likely each class
            Both are 0 for a row whose class is ``ignore_index``.
 saves      the logits, the classes, m and l: exp(x - m - l) is the softmax again. (m + l as one number would carry m's
            rounding error, which for logits near 1e4 is 0.1 % of a probability.)
-native     csrc/cpu/softmax.cpp
+native     csrc/cpu/cross_entropy.cpp
 """
 
 from __future__ import annotations
