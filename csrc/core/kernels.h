@@ -74,29 +74,45 @@ void compare(bool* y, const View<const T>& a, const View<const T>& b);
 template <class T>
 void where(T* y, const View<const bool>& mask, const View<const T>& a, const View<const T>& b);
 
-// ---- cpu/softmax.cpp ------------------------------------------------------------------------------------------------
+// ---- cpu/softmax/ ---------------------------------------------------------------------------------------------------
 
-/// Row-wise softmax.  x, y: (rows, cols); y may alias x.  Overwrites y.
+/// Softmax along the middle of x, y: (rows, cols, inner); y may alias x.  Overwrites y.
 /// A row whose maximum is -inf, +inf or NaN becomes NaN where the formula's inf - inf does.
 template <class T>
-void softmax(T* y, const T* x, i64 rows, i64 cols);
-/// dx = y * (dy - sum(dy * y)) per row.  dx may alias dy or y.  Overwrites dx.
+void softmax(T* y, const T* x, i64 rows, i64 cols, i64 inner);
+/// dx = y * (dy - sum(dy * y)) along the middle.  dx may alias dy or y.  Overwrites dx.
 template <class T>
-void softmax_backward(T* dx, const T* dy, const T* y, i64 rows, i64 cols);
-/// y = x - max - log(sum(exp(x - max))) per row; y may alias x.
+void softmax_backward(T* dx, const T* dy, const T* y, i64 rows, i64 cols, i64 inner);
+/// y = x - max - log(sum(exp(x - max))) along the middle; y may alias x.
 template <class T>
-void log_softmax(T* y, const T* x, i64 rows, i64 cols);
-/// dx = dy - exp(y) * sum(dy) per row.  dx may alias dy or y.  Overwrites dx.
+void log_softmax(T* y, const T* x, i64 rows, i64 cols, i64 inner);
+/// dx = dy - exp(y) * sum(dy) along the middle.  dx may alias dy or y.  Overwrites dx.
 template <class T>
-void log_softmax_backward(T* dx, const T* dy, const T* y, i64 rows, i64 cols);
-/// losses[i] = lse[i] - logits[i, target[i]] with lse[i] = log(sum(exp(logits[i]))); 0 where target[i] == ignore_index.
-/// logits: (rows, cols); losses, lse, target: (rows,).  Every other target must be in [0, cols): not checked here.
+void log_softmax_backward(T* dx, const T* dy, const T* y, i64 rows, i64 cols, i64 inner);
+// The rungs below production, softmax of rows: x, y: (rows, cols); y may alias x.
 template <class T>
-void cross_entropy(T* losses, T* lse, const T* logits, const i64* target, i64 rows, i64 cols, i64 ignore_index);
-/// dx = (exp(logits - lse) - onehot(target)) * dlosses per row, 0 where target == ignore_index.  Overwrites dx.
+void softmax_naive(T* y, const T* x, i64 rows, i64 cols);
 template <class T>
-void cross_entropy_backward(T* dx, const T* dlosses, const T* logits, const T* lse, const i64* target, i64 rows,
-                            i64 cols, i64 ignore_index);
+void softmax_online(T* y, const T* x, i64 rows, i64 cols);
+template <class T>
+void softmax_vectorised(T* y, const T* x, i64 rows, i64 cols);
+
+// ---- cpu/cross_entropy.cpp ------------------------------------------------------------------------------------------
+
+/// What becomes of the losses of the rows: all of them, their mean over the rows that count, or their sum.
+enum class Reduction { NONE, MEAN, SUM };
+/// loss_i = log_sum[i] - (logits[i, target[i]] - max[i]), 0 where target[i] == ignore_index, with max[i] the row's
+/// maximum and log_sum[i] = log(sum(exp(logits[i] - max[i]))).  logits: (rows, cols); loss: (rows,), or one number,
+/// where the mean of no row that counts is NaN; max, log_sum, target: (rows,).  Every other target must be in [0,
+/// cols): not checked here.
+template <class T>
+void cross_entropy(T* loss, T* max, T* log_sum, const T* logits, const i64* target, i64 rows, i64 cols,
+                   i64 ignore_index, Reduction reduction);
+/// dx = (exp(logits - max - log_sum) - onehot(target)) * dloss per row, 0 where target == ignore_index; MEAN divides by
+/// the number of rows that count.  dloss: as loss.  Overwrites dx.
+template <class T>
+void cross_entropy_backward(T* dx, const T* dloss, const T* logits, const T* max, const T* log_sum, const i64* target,
+                            i64 rows, i64 cols, i64 ignore_index, Reduction reduction);
 
 // ---- cpu/attention.cpp ----------------------------------------------------------------------------------------------
 
