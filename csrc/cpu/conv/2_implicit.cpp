@@ -1,11 +1,10 @@
-// Convolution, rung 2: implicit matrix product, threaded. This is what conv2d calls.
+// Convolution, rung 2: implicit matrix product, threaded.
 //
 // Idea:       never write col. The matrix product packs its right-hand side in panels anyway, so let the packing read
 //             the image: a tile of col, KC taps by TILE output pixels, lives in the second-level cache and is gone.
 // Changed:    the product is made of MR x NR register tiles (14 x 32 floats with AVX-512, 6 x 16 with AVX2): MR * NR
 //             sums stay in registers for KC steps. Threads share out (image, group, tile). A stride-1 input gradient
-//             is a convolution of dy with the flipped kernel and takes the same road. One input channel per group
-//             (depthwise) has no reuse for panels to exploit and is summed tap by tap, a row at a time.
+//             is a convolution of dy with the flipped kernel and takes the same road.
 // Why faster: per step the tile does MR * NR multiply-adds with NR / W loads and MR broadcasts: 28 vector FMAs for 16
 //             loads (AVX-512), so the two FMA ports, not the two load ports, are the limit; rung 1 needs 2 loads and
 //             1 store for each FMA. Memory sees x about once instead of col kh * kw times.
@@ -224,123 +223,16 @@ void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
     });
 }
 
-// ---- one input channel per group ------------------------------------------------------------------------------------
-
-template <class T>
-void depthwise_forward(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s) {
-    const i64 kg = s.k / s.groups, window = s.kh * s.kw, pixels = s.oh * s.ow;
-    parallel_for(s.n * s.k, ceil_div(1 << 15, pixels * window + 1), [&](i64 begin, i64 end) {
-        for (i64 i = begin; i < end; ++i) {
-            const i64 k = i % s.k;
-            const T* plane = x + (i / s.k * s.c + k / kg) * s.h * s.w;
-            for (i64 oy = 0; oy < s.oh; ++oy) {
-                T* row = y + i * pixels + oy * s.ow;
-                std::fill(row, row + s.ow, bias ? bias[k] : T(0));
-                for (i64 r = 0; r < s.kh; ++r) {
-                    const i64 iy = oy * s.stride_h - s.pad_h + r * s.dil_h;
-                    if (iy < 0 || iy >= s.h) continue;
-                    for (i64 q = 0; q < s.kw; ++q) {
-                        const i64 offset = q * s.dil_w - s.pad_w;
-                        const ValidRange valid = valid_range(s.ow, s.stride_w, offset, s.w);
-                        const T factor = w[k * window + r * s.kw + q];
-                        const T* from = plane + iy * s.w;
-                        if (s.stride_w == 1)
-                            for (i64 ox = valid.begin; ox < valid.end; ++ox) row[ox] += factor * from[ox + offset];
-                        else
-                            for (i64 ox = valid.begin; ox < valid.end; ++ox)
-                                row[ox] += factor * from[ox * s.stride_w + offset];
-                    }
-                }
-            }
-        }
-    });
-}
-
-template <class T>
-void depthwise_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& s) {
-    const i64 kg = s.k / s.groups, window = s.kh * s.kw, pixels = s.oh * s.ow;
-    parallel_for(s.n * s.c, ceil_div(1 << 15, pixels * window * kg + 1), [&](i64 begin, i64 end) {
-        for (i64 i = begin; i < end; ++i) {
-            T* plane = dx + i * s.h * s.w;
-            std::fill(plane, plane + s.h * s.w, T(0));
-            for (i64 k = i % s.c * kg; k < (i % s.c + 1) * kg; ++k)
-                for (i64 oy = 0; oy < s.oh; ++oy)
-                    for (i64 r = 0; r < s.kh; ++r) {
-                        const i64 iy = oy * s.stride_h - s.pad_h + r * s.dil_h;
-                        if (iy < 0 || iy >= s.h) continue;
-                        const T* row = dy + (i / s.c * s.k + k) * pixels + oy * s.ow;
-                        for (i64 q = 0; q < s.kw; ++q) {
-                            const i64 offset = q * s.dil_w - s.pad_w;
-                            const ValidRange valid = valid_range(s.ow, s.stride_w, offset, s.w);
-                            const T factor = w[k * window + r * s.kw + q];
-                            T* to = plane + iy * s.w;
-                            if (s.stride_w == 1)
-                                for (i64 ox = valid.begin; ox < valid.end; ++ox) to[ox + offset] += factor * row[ox];
-                            else
-                                for (i64 ox = valid.begin; ox < valid.end; ++ox)
-                                    to[ox * s.stride_w + offset] += factor * row[ox];
-                        }
-                    }
-        }
-    });
-}
-
-template <class T>
-T dot(const T* a, const T* b, i64 b_stride, i64 n) {
-    T sum = 0;
-    i64 i = 0;
-    if (b_stride == 1) {
-        Vec<T> partial{};
-        for (; i + W<T> <= n; i += W<T>) partial += load(a + i) * load(b + i);
-        sum = horizontal_sum<T>(partial);
-    }
-    for (; i < n; ++i) sum += a[i] * b[i * b_stride];
-    return sum;
-}
-
-template <class T>
-void depthwise_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape& s) {
-    const i64 kg = s.k / s.groups, window = s.kh * s.kw, pixels = s.oh * s.ow;
-    parallel_for(s.k, ceil_div(1 << 15, s.n * pixels * window + 1), [&](i64 begin, i64 end) {
-        for (i64 k = begin; k < end; ++k) {
-            T* out = dw + k * window;
-            std::fill(out, out + window, T(0));
-            for (i64 n = 0; n < s.n; ++n)
-                for (i64 oy = 0; oy < s.oh; ++oy) {
-                    const T* row = dy + (n * s.k + k) * pixels + oy * s.ow;
-                    for (i64 r = 0; r < s.kh; ++r) {
-                        const i64 iy = oy * s.stride_h - s.pad_h + r * s.dil_h;
-                        if (iy < 0 || iy >= s.h) continue;
-                        const T* from = x + ((n * s.c + k / kg) * s.h + iy) * s.w;
-                        for (i64 q = 0; q < s.kw; ++q) {
-                            const i64 offset = q * s.dil_w - s.pad_w;
-                            const ValidRange valid = valid_range(s.ow, s.stride_w, offset, s.w);
-                            if (valid.begin < valid.end)
-                                out[r * s.kw + q] += dot(row + valid.begin, from + valid.begin * s.stride_w + offset,
-                                                         s.stride_w, valid.end - valid.begin);
-                        }
-                    }
-                }
-        }
-    });
-}
-
-bool is_depthwise(const Conv2dShape& s) { return s.groups > 1 && s.c == s.groups; }
-
 }  // namespace
 
 template <class T>
-void conv2d(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s) {
-    if (is_depthwise(s))
-        depthwise_forward(y, x, w, bias, s);
-    else
-        implicit_forward(y, x, w, bias, s);
+void conv2d_implicit(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s) {
+    implicit_forward(y, x, w, bias, s);
 }
 
 template <class T>
-void conv2d_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& s) {
+void conv2d_backward_input_implicit(T* dx, const T* dy, const T* w, const Conv2dShape& s) {
     if (s.n * s.c * s.h * s.w == 0) return;
-    if (is_depthwise(s)) return depthwise_backward_input(dx, dy, w, s);
     if (s.stride_h != 1 || s.stride_w != 1) return scattered_backward_input(dx, dy, w, s);
     const i64 cg = s.c / s.groups, kg = s.k / s.groups, window = s.kh * s.kw;
     Scratch<T> flipped(s.k * cg * window);  // (groups cg, kg, kh, kw): w with channels exchanged, turned by 180 degrees
@@ -370,17 +262,14 @@ void conv2d_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& s)
 }
 
 template <class T>
-void conv2d_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape& s) {
-    if (is_depthwise(s))
-        depthwise_backward_weight(dw, dy, x, s);
-    else
-        implicit_backward_weight(dw, dy, x, s);
+void conv2d_backward_weight_implicit(T* dw, const T* dy, const T* x, const Conv2dShape& s) {
+    implicit_backward_weight(dw, dy, x, s);
 }
 
-#define INSTANTIATE(T)                                                                  \
-    template void conv2d<T>(T*, const T*, const T*, const T*, const Conv2dShape&);      \
-    template void conv2d_backward_input<T>(T*, const T*, const T*, const Conv2dShape&); \
-    template void conv2d_backward_weight<T>(T*, const T*, const T*, const Conv2dShape&);
+#define INSTANTIATE(T)                                                                           \
+    template void conv2d_implicit<T>(T*, const T*, const T*, const T*, const Conv2dShape&);      \
+    template void conv2d_backward_input_implicit<T>(T*, const T*, const T*, const Conv2dShape&); \
+    template void conv2d_backward_weight_implicit<T>(T*, const T*, const T*, const Conv2dShape&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE
