@@ -1,225 +1,362 @@
 // Convolution, rung 2: implicit matrix product, threaded.
 //
-// Idea:       never write col. The matrix product packs its right-hand side in panels anyway, so let the packing read
-//             the image: a tile of col, KC taps by TILE output pixels, lives in the second-level cache and is gone.
-// Changed:    the product is made of MR x NR register tiles (14 x 32 floats with AVX-512, 6 x 16 with AVX2): MR * NR
-//             sums stay in registers for KC steps. Threads share out (image, group, tile). A stride-1 input gradient
-//             is a convolution of dy with the flipped kernel and takes the same road.
-// Why faster: per step the tile does MR * NR multiply-adds with NR / W loads and MR broadcasts: 28 vector FMAs for 16
-//             loads (AVX-512), so the two FMA ports, not the two load ports, are the limit; rung 1 needs 2 loads and
-//             1 store for each FMA. Memory sees x about once instead of col kh * kw times.
-// Still hurts: 3x3 stride 1 could do with 2.25 to 4 times fewer multiplications (Winograd); images of fewer pixels
-//             than NR leave lanes idle; a strided input gradient still scatters.
+// Idea:       never write col. A row of col is what one tap sees at all the outputs, and that is the image itself,
+// moved:
+//             with zeros round the image (frame.h), what a tap sees at 32 neighbouring outputs are 32 neighbours in
+//             memory. The tile (tap_tile.h) reads them there, one offset for each step of the product.
+// Changed:    the product is made of register tiles (14 x 32 floats with AVX-512, 6 x 16 with AVX2), whose sums stay in
+//             registers for KC steps. Threads share out bands of rows of the images. The input gradient is a
+//             convolution of dy of stride 1 for each phase of the stride: nothing is scattered, nothing multiplied with
+//             the zeros between strides. The weight gradient transposes dy alone and reads the image in place.
+// Why faster: per step the tile does 28 vector multiply-adds for 19 loads (AVX-512), so the two multipliers, not the
+// two
+//             load ports, are the limit; rung 1 needs 2 loads and 1 store for each. Memory sees x once, not col kh * kw
+//             times: a 3x3 kernel on 64 channels of 56 x 56 moves 0.8 MB where col is 7.2 MB.
+// Still hurts: 3x3 stride 1 could do with 2.25 to 4 times fewer multiplications (Winograd). Between the rows of y
+//             kw - 1 pixels are computed for nothing: 2 in 58, but 2 in 9 for images of 7 x 7.
 #include <algorithm>
+#include <vector>
 
 #include "core/allocator.h"
 #include "core/parallel.h"
-#include "cpu/conv/shape.h"
+#include "cpu/conv/frame.h"
+#include "cpu/conv/tap_tile.h"
 #include "cpu/matmul/micro_kernel.h"
 
 namespace glassgrad {
 
 namespace {
 
+// Steps at a time: the rows that a tile sees of 28 channels, 3 x 3 taps (16 KiB), and a panel of w (14 KiB) stay in L1.
 constexpr i64 KC = 256;
-// KC * TILE floats = 192 KiB (AVX-512) or 128 KiB: with the panel of w they stay in a 256 KiB to 2 MiB L2.
-template <class T>
-constexpr i64 TILE = (VECTOR_BYTES == 64 ? 6 : 8) * NR<T>;
+// A band's frame and its sums, each: together with KC steps of w they stay in L2 (256 KiB to 2 MiB; 1 MiB and more
+// where there is AVX-512).
+constexpr i64 BAND_BYTES = VECTOR_BYTES == 64 ? 384 << 10 : 96 << 10;
 constexpr i64 WORK_PER_CHUNK = 1 << 20;  // multiply-adds; about 20 us, thirty times what handing a chunk over costs
+constexpr i64 TASKS = 16;                // wanted; fewer when they would be narrower than FEWEST_PIXELS
+constexpr i64 FEWEST_PIXELS = 192;
 
 constexpr i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
+constexpr i64 round_up(i64 a, i64 b) { return ceil_div(a, b) * b; }
 
-/// c: (m, n), rows ldc apart, (+)= a: panels of (kc, height), a_panel apart @ b: panels of (kc, NR). bias: of the rows.
+// ---- the product ----------------------------------------------------------------------------------------------------
+
+/// The left side of a product, rows in panels: element (i, l) lies at panel i / height, [l][i % height].
 template <class T>
-void multiply_panels(T* c, i64 ldc, const T* a, i64 height, i64 a_panel, const T* b, i64 m, i64 n, i64 kc,
-                     bool accumulate, const T* bias) {
-    Tile<T> t;
-    t.ldc = ldc;
-    t.a_row = 1;
+struct Panels {
+    const T* data;
+    i64 rows, steps;
+    i64 height() const { return panel_height(rows); }
+    i64 size() const { return ceil_div(rows, height()) * height() * steps; }
+};
+
+/// Pixels of a band from one row of c to the next: whole vectors, and never a power of two apart.
+template <class T>
+i64 row_pitch(i64 pixels) {
+    return (ceil_div(pixels, W<T>) | 1) * W<T>;
+}
+
+/// For `count` frames, frame_size apart: c: (rows, row_pitch(pixels)) = bias + sum over l of a[l] * frame[offset[l] +
+/// p].
+template <class T>
+void multiply_frames(T* c, const Panels<T>& a, const T* frame, i64 frame_size, i64 count, const i64* offset, i64 pixels,
+                     const T* bias) {
+    const i64 height = a.height(), columns = tap_tile_vectors(static_cast<int>(height)) * W<T>;
+    TapTile<T> t;
+    t.ldc = row_pitch<T>(pixels);
     t.a_step = height;
-    t.b_step = NR<T>;
-    t.k = kc;
-    t.start = accumulate ? Start::ADD : bias ? Start::ROW_BIAS : Start::ZERO;
-    for (i64 i = 0; i < m; i += height)  // the panel of a (14 KiB) stays in L1 while b's panels pass
-        for (i64 j = 0; j < n; j += NR<T>) {
-            t.c = c + i * ldc + j;
-            t.a = a + i / height * a_panel;
-            t.b = b + j * kc;
-            t.n = std::min<i64>(NR<T>, n - j);
-            t.bias = bias ? bias + i : nullptr;
-            multiply_tile(t, std::min(height, m - i));
-        }
+    i64 l = 0;
+    do {  // at least once: without steps c is the bias
+        t.steps = std::min(KC, a.steps - l);
+        t.offset = offset + l;
+        t.accumulate = l > 0;
+        for (i64 f = 0; f < count; ++f)
+            for (i64 p = 0; p < pixels; p += columns)
+                for (i64 i = 0; i < a.rows; i += height) {
+                    t.c = c + (f * a.rows + i) * t.ldc + p;
+                    t.a = a.data + i * a.steps + l * height;
+                    t.image = frame + f * frame_size + p;
+                    t.bias = bias ? bias + i : nullptr;
+                    multiply_tap_tile(t, std::min(height, a.rows - i), ceil_div(std::min(columns, pixels - p), W<T>));
+                }
+        l += KC;
+    } while (l < a.steps);
 }
 
-/// Panels of `height` rows: out[panel][l][i] = a[(panel * height + i) * row + l * step], 0 beyond m.
+/// How images are cut into tasks: bands of rows of one image, or, where images are small, several whole ones, so that
+/// what is read of w from L2 or L3 serves many pixels.
+struct Bands {
+    i64 rows, bands, images, tasks;  // of a band; of an image; in a task; in all
+};
+/// sizes: numbers per row of a frame (all channels) and of the sums; halo: rows of a frame beyond those of its band.
 template <class T>
-void pack_left(T* out, const T* a, i64 row, i64 step, i64 height, i64 m, i64 k) {
-    for (i64 i = 0; i < m; i += height, out += height * k)
-        pack_panel(out, height, a + i * row, row, step, std::min(height, m - i), k);
+Bands cut_bands(i64 n, i64 groups, i64 out_rows, i64 frame_row, i64 sum_row, i64 halo, i64 width) {
+    constexpr i64 budget = BAND_BYTES / static_cast<i64>(sizeof(T));
+    i64 rows = std::min(budget / (frame_row + 1) - halo, budget / (sum_row + 1));
+    rows = std::min(rows, ceil_div(out_rows, ceil_div(TASKS, n * groups)));
+    rows = std::clamp<i64>(rows, std::min(out_rows, ceil_div(FEWEST_PIXELS, width)), out_rows);
+    Bands b;
+    b.bands = ceil_div(out_rows, rows);
+    b.rows = ceil_div(out_rows, b.bands);
+    b.bands = ceil_div(out_rows, b.rows);
+    b.images =
+        b.bands > 1 ? 1 : std::clamp<i64>(FEWEST_PIXELS / (rows * width), 1, std::max<i64>(1, n * groups / TASKS));
+    b.tasks = ceil_div(n, b.images) * groups * b.bands;
+    return b;
 }
 
-/// Row l of the panels (kc, NR) of a tile: `row` has n numbers, the last panel is filled with zeros.
+// ---- forward --------------------------------------------------------------------------------------------------------
+
+/// The frames of `channels` planes for the output rows [o0, o0 + rows): (kept rows, kept columns, channels, rows +
+/// halo, ow + halo).
 template <class T>
-void spread_row(T* panels, const T* row, i64 l, i64 kc, i64 n) {
-    i64 j = 0;
-    for (; j + NR<T> <= n; j += NR<T>)
-        for (int v = 0; v < NV; ++v) store(panels + j * kc + l * NR<T> + v * W<T>, load(row + j + v * W<T>));
-    if (j < n) {
-        T* last = panels + j * kc + l * NR<T>;
-        for (i64 i = 0; i < NR<T>; ++i) last[i] = j + i < n ? row[j + i] : T(0);
-    }
+void cut_input(T* out, const T* x, i64 channels, i64 o0, i64 rows, const Conv2dShape& s) {
+    const Axis v = rows_axis(s), h = cols_axis(s);
+    const i64 frame_rows = rows + v.halo(), frame_cols = h.out + h.halo();
+    for (i64 r = 0; r < v.kept(); ++r)
+        for (i64 q = 0; q < h.kept(); ++q)
+            for (i64 c = 0; c < channels; ++c, out += frame_rows * frame_cols)
+                cut_frame(out, frame_rows, frame_cols, x + c * s.h * s.w, s.h, s.w,
+                          {o0 * v.stride + v.phase(r) - v.pad, v.stride}, {h.phase(q) - h.pad, h.stride});
 }
 
-/// The taps [l0, l0 + kc) of a group at the pixels [p0, p0 + n), as panels.
-template <class T>
-void pack_patches(T* panels, const T* x, const Conv2dShape& s, i64 l0, i64 kc, i64 p0, i64 n) {
-    T row[TILE<T>];
-    const i64 window = s.kh * s.kw;
-    for (i64 l = 0; l < kc; ++l) {
-        const i64 tap = (l0 + l) % window;
-        gather_tap(row, x + (l0 + l) / window * s.h * s.w, s, tap / s.kw, tap % s.kw, p0, n);
-        spread_row(panels, row, l, kc, n);
-    }
+/// Where tap (r, q) of channel c begins in the frames that cut_input made.
+inline i64 input_offset(i64 c, i64 r, i64 q, i64 channels, i64 rows, const Conv2dShape& s) {
+    const Axis v = rows_axis(s), h = cols_axis(s);
+    const i64 plane = (r % v.period() * h.kept() + q % h.period()) * channels + c;
+    return (plane * (rows + v.halo()) + v.shift(r)) * (h.out + h.halo()) + h.shift(q);
 }
 
 template <class T>
 void implicit_forward(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s) {
-    const i64 cg = s.c / s.groups, kg = s.k / s.groups, taps = cg * s.kh * s.kw, pixels = s.oh * s.ow;
-    const i64 height = panel_height(kg), packed = ceil_div(kg, height) * height * taps;
-    const i64 tiles = ceil_div(pixels, TILE<T>), tasks = s.n * s.groups * tiles;
-    if (tasks == 0 || kg == 0) return;
-    Scratch<T> left(s.groups * packed);
-    parallel_for(s.groups, ceil_div(WORK_PER_CHUNK / 8, kg * taps + 1), [&](i64 begin, i64 end) {
-        for (i64 g = begin; g < end; ++g)
-            pack_left(left.get() + g * packed, w + g * kg * taps, taps, i64{1}, height, kg, taps);
+    const Axis v = rows_axis(s), h = cols_axis(s);
+    const i64 cg = s.c / s.groups, kg = s.k / s.groups, taps = cg * s.kh * s.kw, width = h.out + h.halo();
+    if (s.n * s.k * s.oh * s.ow == 0) return;
+
+    const Panels<T> shape{nullptr, kg, taps};
+    Scratch<T> packed(s.groups * shape.size());
+    const i64 height = shape.height(), panels = ceil_div(kg, height);
+    parallel_for(s.groups * panels, ceil_div(WORK_PER_CHUNK / 8, height * taps + 1), [&](i64 begin, i64 end) {
+        for (i64 i = begin; i < end; ++i)
+            pack_panel(packed + i * height * taps, height, w + (i / panels * kg + i % panels * height) * taps, taps,
+                       i64{1}, std::min(height, kg - i % panels * height), taps);
     });
-    const i64 work = kg * taps * std::min(pixels, TILE<T>) + 1;
-    parallel_for(tasks, ceil_div(WORK_PER_CHUNK, work), [&](i64 begin, i64 end) {
-        Scratch<T> right(TILE<T> * std::max<i64>(1, std::min(KC, taps)));
+
+    const i64 planes = v.kept() * h.kept() * cg;
+    const Bands b = cut_bands<T>(s.n, s.groups, s.oh, planes * width, kg * width, v.halo(), width);
+    std::vector<i64> offset;
+    for (i64 c = 0; c < cg; ++c)
+        for (i64 r = 0; r < s.kh; ++r)
+            for (i64 q = 0; q < s.kw; ++q) offset.push_back(input_offset(c, r, q, cg, b.rows, s));
+    const i64 most_pixels = (b.rows - 1) * width + s.ow, frame_size = planes * (b.rows + v.halo()) * width;
+    const i64 pitch = row_pitch<T>(most_pixels);
+    const i64 work = kg * taps * b.images * most_pixels;
+    parallel_for(b.tasks, ceil_div(WORK_PER_CHUNK, work + 1), [&](i64 begin, i64 end) {
+        // The last tile reads on to the end of its vectors.
+        Scratch<T> frame(b.images * frame_size + W<T>), sums(b.images * kg * pitch);
+        std::fill(frame + b.images * frame_size, frame + b.images * frame_size + W<T>, T(0));
         for (i64 task = begin; task < end; ++task) {
-            const i64 image_group = task / tiles, g = image_group % s.groups, p0 = task % tiles * TILE<T>;
-            const i64 n = std::min(TILE<T>, pixels - p0);
-            T* out = y + image_group * kg * pixels + p0;
-            const T* group_bias = bias ? bias + g * kg : nullptr;
-            i64 l0 = 0;
-            do {  // at least once: without taps y is the bias
-                const i64 kc = std::min(KC, taps - l0);
-                pack_patches(right.get(), x + image_group * cg * s.h * s.w, s, l0, kc, p0, n);
-                multiply_panels(out, pixels, left.get() + g * packed + l0 * height, height, height * taps, right.get(),
-                                kg, n, kc, l0 > 0, group_bias);
-                l0 += kc;
-            } while (l0 < taps);
+            const i64 band = task % b.bands, g = task / b.bands % s.groups, i0 = task / b.bands / s.groups * b.images;
+            const i64 o0 = band * b.rows, rows = std::min(b.rows, s.oh - o0), images = std::min(b.images, s.n - i0);
+            const i64 pixels = (rows - 1) * width + s.ow;
+            for (i64 i = 0; i < images; ++i)
+                cut_input(frame + i * frame_size, x + ((i0 + i) * s.c + g * cg) * s.h * s.w, cg, o0, b.rows, s);
+            multiply_frames<T>(sums, {packed + g * shape.size(), kg, taps}, frame, frame_size, images, offset.data(),
+                               pixels, bias ? bias + g * kg : nullptr);
+            const i64 step = row_pitch<T>(pixels);
+            for (i64 i = 0; i < images; ++i)
+                for (i64 k = 0; k < kg; ++k) {
+                    const T* from = sums + (i * kg + k) * step;
+                    T* to = y + (((i0 + i) * s.k + g * kg + k) * s.oh + o0) * s.ow;
+                    for (i64 o = 0; o < rows; ++o) std::copy(from + o * width, from + o * width + s.ow, to + o * s.ow);
+                }
         }
     });
 }
 
-/// dx by dcol = w^T @ dy and a scatter. Channels are shared out, so no two threads add to one place.
+// ---- input gradient -------------------------------------------------------------------------------------------------
+
+/// One axis of an input gradient. Pixel i of dx is element u of phase a, i = u * stride + a - pad, and what it gets
+/// from tap r is dy[u - (r * dil - a) / stride], of those taps where that divides. The frame of dy begins at u0 - halo.
+struct Phases {
+    Axis axis;
+    i64 first() const { return axis.pad / axis.stride; }
+    i64 count() const { return (axis.in - 1 + axis.pad) / axis.stride - first() + 1; }
+    bool has(i64 a, i64 r) const { return (r * axis.dil - a) % axis.stride == 0; }
+    i64 place(i64 a, i64 r) const { return axis.halo() - (r * axis.dil - a) / axis.stride; }
+    i64 pixel(i64 u, i64 a) const { return u * axis.stride + a - axis.pad; }
+};
+
 template <class T>
-void scattered_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& s) {
+void implicit_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& s) {
+    const Phases v{rows_axis(s)}, h{cols_axis(s)};
     const i64 cg = s.c / s.groups, kg = s.k / s.groups, window = s.kh * s.kw, taps = cg * window;
-    const i64 pixels = s.oh * s.ow;
-    // About 96 rows of dcol per block: then packing dy anew for each block is 1 % of the work.
-    const i64 block = std::min(cg, ceil_div(96, window)), blocks = ceil_div(cg, block), rows = block * window;
-    const i64 height = panel_height(rows), block_panels = ceil_div(rows, height) * height * kg;
-    Scratch<T> left(s.groups * blocks * block_panels);
-    parallel_for(s.groups * blocks, ceil_div(WORK_PER_CHUNK / 8, block_panels + 1), [&](i64 begin, i64 end) {
+    const i64 width = h.count() + h.axis.halo(), phases = s.stride_h * s.stride_w;
+    if (s.n * s.c * s.h * s.w == 0) return;
+
+    // For every phase, the taps it has.
+    const Bands b = cut_bands<T>(s.n, s.groups, v.count(), kg * width, cg * width, v.axis.halo(), width);
+    std::vector<std::vector<i64>> taps_of(phases), offset(phases);
+    std::vector<i64> start(phases + 1);
+    for (i64 a = 0; a < phases; ++a) {
+        for (i64 r = 0; r < s.kh; ++r)
+            for (i64 q = 0; q < s.kw; ++q)
+                if (v.has(a / s.stride_w, r) && h.has(a % s.stride_w, q)) taps_of[a].push_back(r * s.kw + q);
+        for (i64 k = 0; k < kg; ++k)
+            for (i64 tap : taps_of[a])
+                offset[a].push_back((k * (b.rows + v.axis.halo()) + v.place(a / s.stride_w, tap / s.kw)) * width +
+                                    h.place(a % s.stride_w, tap % s.kw));
+        start[a + 1] = start[a] + Panels<T>{nullptr, cg, static_cast<i64>(offset[a].size())}.size();
+    }
+    Scratch<T> packed(s.groups * start[phases]);
+    parallel_for(s.groups * phases, ceil_div(WORK_PER_CHUNK / 8, kg * taps / phases + 1), [&](i64 begin, i64 end) {
         for (i64 i = begin; i < end; ++i) {
-            const i64 g = i / blocks, first = i % blocks * rows;
-            pack_left(left.get() + i * block_panels, w + g * kg * taps + first, i64{1}, taps, height,
-                      std::min(rows, taps - first), kg);
+            const i64 g = i / phases, a = i % phases, height = panel_height(cg);
+            T* to = packed + g * start[phases] + start[a];
+            for (i64 c0 = 0; c0 < cg; c0 += height)
+                for (i64 k = 0; k < kg; ++k)
+                    for (i64 tap : taps_of[a])
+                        for (i64 c = c0; c < c0 + height; ++c)
+                            *to++ = c < cg ? w[((g * kg + k) * cg + c) * window + tap] : T(0);
         }
     });
-    const i64 work = rows * kg * pixels + 1;
-    parallel_for(s.n * s.groups * blocks, ceil_div(WORK_PER_CHUNK, work), [&](i64 begin, i64 end) {
-        Scratch<T> right(TILE<T> * std::max<i64>(1, std::min(KC, kg))), dcol(rows * TILE<T>);
+
+    const i64 most_pixels = (b.rows - 1) * width + h.count(), frame_size = kg * (b.rows + v.axis.halo()) * width;
+    const i64 work = kg * taps * b.images * most_pixels;
+    parallel_for(b.tasks, ceil_div(WORK_PER_CHUNK, work + 1), [&](i64 begin, i64 end) {
+        Scratch<T> frame(b.images * frame_size + W<T>), sums(b.images * cg * row_pitch<T>(most_pixels));
+        std::fill(frame + b.images * frame_size, frame + b.images * frame_size + W<T>, T(0));
         for (i64 task = begin; task < end; ++task) {
-            const i64 image_group = task / blocks, c0 = task % blocks * block, channels = std::min(block, cg - c0);
-            const i64 m = channels * window;
-            const T* a = left.get() + (image_group % s.groups * blocks + task % blocks) * block_panels;
-            T* out = dx + (image_group * cg + c0) * s.h * s.w;
-            std::fill(out, out + channels * s.h * s.w, T(0));
-            for (i64 p0 = 0; p0 < pixels && kg > 0; p0 += TILE<T>) {
-                const i64 n = std::min(TILE<T>, pixels - p0);
-                for (i64 l0 = 0; l0 < kg; l0 += KC) {
-                    const i64 kc = std::min(KC, kg - l0);
-                    for (i64 l = 0; l < kc; ++l)
-                        spread_row(right.get(), dy + (image_group * kg + l0 + l) * pixels + p0, l, kc, n);
-                    multiply_panels(dcol.get(), TILE<T>, a + l0 * height, height, height * kg, right.get(), m, n, kc,
-                                    l0 > 0, static_cast<const T*>(nullptr));
-                }
-                for (i64 row = 0; row < m; ++row)
-                    scatter_tap(out + row / window * s.h * s.w, dcol.get() + row * TILE<T>, s, row % window / s.kw,
-                                row % s.kw, p0, n);
+            const i64 band = task % b.bands, g = task / b.bands % s.groups, i0 = task / b.bands / s.groups * b.images;
+            const i64 u0 = v.first() + band * b.rows, rows = std::min(b.rows, v.first() + v.count() - u0);
+            const i64 images = std::min(b.images, s.n - i0);
+            const i64 pixels = (rows - 1) * width + h.count(), step = row_pitch<T>(pixels);
+            for (i64 i = 0; i < images; ++i)
+                for (i64 k = 0; k < kg; ++k)
+                    cut_frame(frame + i * frame_size + k * (b.rows + v.axis.halo()) * width, b.rows + v.axis.halo(),
+                              width, dy + ((i0 + i) * s.k + g * kg + k) * s.oh * s.ow, s.oh, s.ow,
+                              {u0 - v.axis.halo(), 1}, {h.first() - h.axis.halo(), 1});
+            for (i64 a = 0; a < phases; ++a) {
+                multiply_frames<T>(sums,
+                                   {packed + g * start[phases] + start[a], cg, static_cast<i64>(offset[a].size())},
+                                   frame, frame_size, images, offset[a].data(), pixels, nullptr);
+                const i64 x0 = h.pixel(h.first(), a % s.stride_w);
+                const ValidRange valid = valid_range(h.count(), s.stride_w, x0, s.w);
+                for (i64 i = 0; i < images * cg; ++i)
+                    for (i64 u = 0; u < rows; ++u) {
+                        const i64 iy = v.pixel(u0 + u, a / s.stride_w);
+                        if (iy < 0 || iy >= s.h) continue;
+                        const T* from = sums + i * step + u * width;
+                        T* to = dx + (((i0 + i / cg) * s.c + g * cg + i % cg) * s.h + iy) * s.w + x0;
+                        if (s.stride_w == 1)
+                            std::copy(from + valid.begin, from + valid.end, to + valid.begin);
+                        else
+                            for (i64 j = valid.begin; j < valid.end; ++j) to[j * s.stride_w] = from[j];
+                    }
             }
         }
     });
 }
 
-/// dw^T: (taps, kg) += col @ dy^T, tile by tile of pixels. col is the left side as it is gathered (rows of pixels, no
-/// transposing); only dy, kh * kw times smaller, is transposed.
+// ---- weight gradient ------------------------------------------------------------------------------------------------
+
+/// dw^T: (taps, kg) = col @ dy^T. Rows of col are rows of the frames, in place; dy is transposed, with zeros where the
+/// frame's rows are longer than its own.
 template <class T>
 void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape& s) {
-    constexpr i64 PIXELS = 256, ROWS = 96;
+    const Axis v = rows_axis(s), h = cols_axis(s);
     const i64 cg = s.c / s.groups, kg = s.k / s.groups, window = s.kh * s.kw, taps = cg * window;
-    const i64 pixels = s.oh * s.ow, tiles = ceil_div(pixels, PIXELS), total = s.n * tiles, size = kg * taps;
-    if (size == 0 || s.groups == 0) return;
-    // Partials: as many as 32 threads can use, fewer when they would not fit in 64 MiB. Of the shape alone.
-    const i64 affordable = std::max<i64>(1, (i64{64} << 20) / (s.groups * size * static_cast<i64>(sizeof(T))));
-    const i64 busy = std::max<i64>(1, total * std::min(pixels, PIXELS) * size / WORK_PER_CHUNK);
-    const i64 wanted = std::max<i64>(1, std::min({total, i64{32}, affordable, busy}));
-    const i64 per_chunk = std::max<i64>(1, ceil_div(total, wanted)),
-              chunks = std::max<i64>(1, ceil_div(total, per_chunk));
+    const i64 width = h.out + h.halo(), kept = v.kept() * h.kept(), size = kg * taps;
+    if (size == 0) return;
+    if (s.n * s.oh * s.ow == 0) return void(std::fill(dw, dw + s.k * taps, T(0)));
+
+    // A task sums a block of channels over a chunk of the bands. Blocks: their sums stay in L2, and dy is transposed
+    // anew for each, at half a cycle a number, which 500 taps make 3 % of the work. Chunks: as many as threads might
+    // use, each of 1024 pixels or more: adding the chunks up is then 2 % of the work.
+    constexpr i64 budget = BAND_BYTES / static_cast<i64>(sizeof(T));
+    const i64 blocks = ceil_div(cg, std::max<i64>(std::min<i64>(cg, MR), budget / (window * kg)));
+    const i64 block = ceil_div(cg, blocks);
+    const i64 rows_fit =
+        std::min(budget / (kept * block * width) - v.halo(), budget / 2 / (round_up(kg, NR<T>) * width));
+    const i64 bands = ceil_div(s.oh, std::clamp<i64>(rows_fit, std::min(s.oh, ceil_div(FEWEST_PIXELS, width)), s.oh));
+    const i64 rows = ceil_div(s.oh, bands), units = s.n * ceil_div(s.oh, rows), pixels = (rows - 1) * width + s.ow;
+    const i64 wanted = std::clamp<i64>(s.n * s.oh * s.ow / 1024, 1, ceil_div(32, s.groups * blocks));
+    const i64 per_chunk = ceil_div(units, wanted), chunks = ceil_div(units, per_chunk);
+
+    // Few channels make low tiles, so their rows of col, of all taps, are copied together.
+    const bool in_place = block >= MR / 2;
+    const i64 frame_size = kept * block * (rows + v.halo()) * width, steps = ceil_div(pixels, ceil_div(pixels, KC));
     Scratch<T> partials(s.groups * chunks * size);
-    parallel_for(
-        s.groups * chunks, std::max<i64>(1, WORK_PER_CHUNK / (size * per_chunk * std::min(pixels, PIXELS) + 1)),
-        [&](i64 begin, i64 end) {
-            Scratch<T> col(ROWS * PIXELS), right(ceil_div(kg, NR<T>) * NR<T> * PIXELS);
-            for (i64 task = begin; task < end; ++task) {
-                const i64 g = task / chunks, chunk = task % chunks;
-                T* out = partials.get() + task * size;
-                std::fill(out, out + size, T(0));
-                for (i64 t = chunk * per_chunk; t < std::min(total, (chunk + 1) * per_chunk); ++t) {
-                    const i64 image_group = t / tiles * s.groups + g, p0 = t % tiles * PIXELS;
-                    const i64 kc = std::min(PIXELS, pixels - p0);
-                    const T* gradient = dy + image_group * kg * pixels + p0;
-                    for (i64 j = 0; j < kg; j += NR<T>)
-                        pack_panel(right.get() + j * kc, NR<T>, gradient + j * pixels, pixels, i64{1},
-                                   std::min<i64>(NR<T>, kg - j), kc);
-                    for (i64 r0 = 0; r0 < taps; r0 += ROWS) {
-                        const i64 rows = std::min(ROWS, taps - r0), height = panel_height(rows);
-                        for (i64 r = 0; r < rows; ++r) {
-                            const i64 tap = (r0 + r) % window;
-                            gather_tap(col.get() + r * PIXELS, x + (image_group * cg + (r0 + r) / window) * s.h * s.w,
-                                       s, tap / s.kw, tap % s.kw, p0, kc);
-                        }
-                        Tile<T> tile;
-                        tile.ldc = kg;
-                        tile.a_row = PIXELS;
-                        tile.a_step = 1;
-                        tile.b_step = NR<T>;
-                        tile.k = kc;
-                        tile.start = Start::ADD;
-                        for (i64 j = 0; j < kg; j += NR<T>)
-                            for (i64 i = 0; i < rows; i += height) {
-                                tile.c = out + (r0 + i) * kg + j;
-                                tile.a = col.get() + i * PIXELS;
-                                tile.b = right.get() + j * kc;
-                                tile.n = std::min<i64>(NR<T>, kg - j);
-                                multiply_tile(tile, std::min(height, rows - i));
-                            }
+    parallel_for(s.groups * chunks * blocks, 1, [&](i64 begin, i64 end) {
+        Scratch<T> frame(frame_size), right(round_up(kg, NR<T>) * pixels);
+        Scratch<T> col(in_place ? 0 : block * window * steps);
+        for (i64 task = begin; task < end; ++task) {
+            const i64 c0 = task % blocks * block, channels = std::min(block, cg - c0);
+            const i64 chunk = task / blocks % chunks, g = task / blocks / chunks;
+            if (channels <= 0) continue;
+            T* out = partials + (g * chunks + chunk) * size + c0 * window * kg;
+            for (i64 unit = chunk * per_chunk; unit < std::min(units, (chunk + 1) * per_chunk); ++unit) {
+                const i64 image = unit / ceil_div(s.oh, rows), o0 = unit % ceil_div(s.oh, rows) * rows;
+                const i64 here = std::min(rows, s.oh - o0), count = (here - 1) * width + s.ow;
+                cut_input(frame.get(), x + (image * s.c + g * cg + c0) * s.h * s.w, channels, o0, rows, s);
+                const T* gradient = dy + ((image * s.k + g * kg) * s.oh + o0) * s.ow;
+                for (i64 j = 0; j < kg; j += NR<T>)
+                    for (i64 o = 0; o < here; ++o) {
+                        T* to = right + j * count + o * width * NR<T>;
+                        pack_panel(to, NR<T>, gradient + j * s.oh * s.ow + o * s.ow, s.oh * s.ow, i64{1},
+                                   std::min<i64>(NR<T>, kg - j), s.ow);
+                        if (o + 1 < here) std::fill(to + s.ow * NR<T>, to + width * NR<T>, T(0));
                     }
+                for (i64 p = 0; p < count; p += steps) {
+                    Tile<T> t;
+                    t.ldc = kg;
+                    t.a_step = 1;
+                    t.b_step = NR<T>;
+                    t.k = std::min(steps, count - p);
+                    t.start = unit == chunk * per_chunk && p == 0 ? Start::ZERO : Start::ADD;
+                    const auto multiply = [&](i64 j, i64 row, i64 m, const T* a, i64 a_row) {
+                        t.a_row = a_row;
+                        t.b = right + j * count + p * NR<T>;
+                        t.n = std::min<i64>(NR<T>, kg - j);
+                        const i64 height = panel_height(m);
+                        for (i64 i = 0; i < m; i += height) {
+                            t.c = out + (row + i) * kg + j;
+                            t.a = a + i * a_row;
+                            multiply_tile(t, std::min(height, m - i));
+                        }
+                    };
+                    const auto offset = [&](i64 c, i64 tap) {
+                        return input_offset(c, tap / s.kw, tap % s.kw, channels, rows, s) + p;
+                    };
+                    if (!in_place)
+                        for (i64 i = 0; i < window * channels; ++i) {
+                            const T* from = frame + offset(i % channels, i / channels);
+                            std::copy(from, from + t.k, col + i * steps);
+                        }
+                    for (i64 j = 0; j < kg; j += NR<T>)
+                        if (in_place)
+                            for (i64 tap = 0; tap < window; ++tap)
+                                multiply(j, tap * channels, channels, frame + offset(0, tap),
+                                         (rows + v.halo()) * width);
+                        else
+                            multiply(j, 0, window * channels, col, steps);
                 }
             }
-        });
-    parallel_for(s.k, ceil_div(1 << 15, taps * chunks), [&](i64 begin, i64 end) {
-        for (i64 k = begin; k < end; ++k) {
-            const T* from = partials.get() + k / kg * chunks * size + k % kg;
-            for (i64 tap = 0; tap < taps; ++tap) {
-                T sum = from[tap * kg];
-                for (i64 chunk = 1; chunk < chunks; ++chunk) sum += from[chunk * size + tap * kg];
-                dw[k * taps + tap] = sum;
-            }
         }
+    });
+    // A block's sums lie (tap, channel, k); dw is (k, channel, tap).
+    parallel_for(ceil_div(s.k, W<T>), ceil_div(1 << 15, taps * chunks * W<T>), [&](i64 begin, i64 end) {
+        for (i64 k = begin * W<T>; k < std::min(end * W<T>, s.k); ++k)
+            for (i64 c = 0; c < cg; ++c) {
+                const i64 c0 = c / block * block, channels = std::min(block, cg - c0);
+                for (i64 tap = 0; tap < window; ++tap) {
+                    const T* from =
+                        partials + k / kg * chunks * size + (c0 * window + tap * channels + c - c0) * kg + k % kg;
+                    T sum = from[0];
+                    for (i64 chunk = 1; chunk < chunks; ++chunk) sum += from[chunk * size];
+                    dw[(k * cg + c) * window + tap] = sum;
+                }
+            }
     });
 }
 
@@ -232,33 +369,7 @@ void conv2d_implicit(T* y, const T* x, const T* w, const T* bias, const Conv2dSh
 
 template <class T>
 void conv2d_backward_input_implicit(T* dx, const T* dy, const T* w, const Conv2dShape& s) {
-    if (s.n * s.c * s.h * s.w == 0) return;
-    if (s.stride_h != 1 || s.stride_w != 1) return scattered_backward_input(dx, dy, w, s);
-    const i64 cg = s.c / s.groups, kg = s.k / s.groups, window = s.kh * s.kw;
-    Scratch<T> flipped(s.k * cg * window);  // (groups cg, kg, kh, kw): w with channels exchanged, turned by 180 degrees
-    for (i64 g = 0; g < s.groups; ++g)
-        for (i64 c = 0; c < cg; ++c)
-            for (i64 k = 0; k < kg; ++k)
-                for (i64 tap = 0; tap < window; ++tap)
-                    flipped[((g * cg + c) * kg + k) * window + tap] =
-                        w[((g * kg + k) * cg + c) * window + window - 1 - tap];
-    const Conv2dShape t{s.n,
-                        s.k,
-                        s.oh,
-                        s.ow,
-                        s.c,
-                        s.kh,
-                        s.kw,
-                        1,
-                        1,
-                        s.dil_h * (s.kh - 1) - s.pad_h,
-                        s.dil_w * (s.kw - 1) - s.pad_w,
-                        s.dil_h,
-                        s.dil_w,
-                        s.groups,
-                        s.h,
-                        s.w};
-    implicit_forward(dx, dy, flipped.get(), static_cast<const T*>(nullptr), t);
+    implicit_backward_input(dx, dy, w, s);
 }
 
 template <class T>
