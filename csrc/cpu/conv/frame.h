@@ -5,13 +5,15 @@
 // of any stride and dilation is one of stride 1 over the kept images, and all that a tap sees at the outputs
 // o, o + 1, ... are neighbours in memory, `shift` further on.
 //
-// Outputs are counted along the rows of the frame, which are `halo` longer than those of y: a run of neighbours may
-// then go on from row to row, and what is computed between the rows of y is left out when y is written.
+// Outputs are counted along the rows of the frame, which are longer than those of y: a run of neighbours may then go on
+// from row to row, and what is computed between the rows of y is left out when y is written. The zeros on the right of
+// one row are those on the left of the next, so a 3 x 3 kernel with padding 1 makes the rows 1 longer, not 2.
 #pragma once
 
 #include <algorithm>
 #include <numeric>
 
+#include "core/simd.h"
 #include "cpu/conv/shape.h"
 
 namespace glassgrad {
@@ -35,6 +37,20 @@ struct Walk {
     i64 first, step;
 };
 
+/// to[0 .. n) = from[0 .. n). Rows are short: a call of memmove would cost as much as copying 28 floats.
+template <class T>
+inline void copy_row(T* to, const T* from, i64 n) {
+    i64 i = 0;
+    for (; i + W<T> <= n; i += W<T>) store(to + i, load(from + i));
+    if (i < n) store_partial(to + i, load_partial(from + i, static_cast<int>(n - i)), static_cast<int>(n - i));
+}
+
+/// Zeros that every row of a frame of `cols` numbers has at both of its ends: two rows can share them.
+inline i64 shared_zeros(i64 cols, i64 w, Walk col) {
+    const ValidRange valid = valid_range(cols, col.step, col.first, w);
+    return std::clamp<i64>(valid.begin, 0, cols - valid.end);
+}
+
 /// out: (rows, cols): out[u][v] = plane[row.first + u * row.step][col.first + v * col.step], 0 outside the plane (h,
 /// w).
 template <class T>
@@ -47,15 +63,25 @@ inline void cut_frame(T* out, i64 rows, i64 cols, const T* plane, i64 h, i64 w, 
             continue;
         }
         const T* from = plane + y * w + col.first;
-        std::fill(out, out + valid.begin, T(0));
+        for (i64 v = 0; v < valid.begin; ++v) out[v] = T(0);
         if (col.step == 1)
-            std::copy(from + valid.begin, from + valid.end, out + valid.begin);
+            copy_row(out + valid.begin, from + valid.begin, valid.end - valid.begin);
         else if (col.step == 2)
             for (i64 v = valid.begin; v < valid.end; ++v) out[v] = from[v * 2];
         else
             for (i64 v = valid.begin; v < valid.end; ++v) out[v] = from[v * col.step];
-        std::fill(out + valid.end, out + cols, T(0));
+        for (i64 v = valid.end; v < cols; ++v) out[v] = T(0);
     }
+}
+
+/// Length of the rows of an input frame, so that a tap that runs over the end of a row meets the zeros of the next.
+inline i64 input_width(const Conv2dShape& s) {
+    const Axis h = cols_axis(s);
+    const i64 cols = h.out + h.halo();
+    i64 shared = cols;
+    for (i64 q = 0; q < h.kept(); ++q)
+        shared = std::min(shared, shared_zeros(cols, s.w, {h.phase(q) - h.pad, h.stride}));
+    return cols - std::min(shared, h.halo());
 }
 
 }  // namespace glassgrad

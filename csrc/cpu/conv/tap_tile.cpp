@@ -32,17 +32,22 @@ void tap_tile(const TapTile<T>& t) {
             for (int v = 0; v < V; ++v) sum[i][v] += left * right[v];
         }
     }
+    const int last = static_cast<int>(t.n) - (V - 1) * W<T>;  // lanes of the last vector of a row
     T* c = t.c;
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i, c += t.ldc)
 #pragma GCC unroll 8
         for (int v = 0; v < V; ++v) {
+            T* to = c + v * W<T>;
             Vec<T>& s = sum[i][v];
             if (t.accumulate)
-                s += load(c + v * W<T>);
+                s += v == V - 1 ? load_partial(to, last) : load(to);
             else if (t.bias)
                 s += broadcast(t.bias[i]);
-            store(c + v * W<T>, s);
+            if (v == V - 1)
+                store_partial(to, s, last);
+            else
+                store(to, s);
         }
 }
 
@@ -57,15 +62,16 @@ constexpr auto tile_or_null() {
 }  // namespace
 
 template <class T>
-void multiply_tap_tile(const TapTile<T>& t, i64 m, i64 vectors) {
+void multiply_tap_tile(const TapTile<T>& t, i64 m) {
     static constexpr auto tiles = []<int... I>(std::integer_sequence<int, I...>) {
         return std::array<void (*)(const TapTile<T>&), sizeof...(I)>{
             tile_or_null<T, I / MOST_VECTORS + 1, I % MOST_VECTORS + 1>()...};
     }(std::make_integer_sequence<int, MR * MOST_VECTORS>());
+    const i64 vectors = (t.n + W<T> - 1) / W<T>;
     tiles[static_cast<std::size_t>((m - 1) * MOST_VECTORS + vectors - 1)](t);
 }
 
-#define INSTANTIATE(T) template void multiply_tap_tile<T>(const TapTile<T>&, i64, i64);
+#define INSTANTIATE(T) template void multiply_tap_tile<T>(const TapTile<T>&, i64);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE
