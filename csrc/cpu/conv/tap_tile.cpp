@@ -20,8 +20,8 @@ void tap_tile(const TapTile<T>& t) {
     const T *a = t.a, *image = t.image;
     const i64* offset = t.offset;
     const i64 a_step = t.a_step;
-    for (const i64* end = offset + t.steps; offset != end; ++offset, a += a_step) {
-        const T* b = image + *offset;
+    const auto step = [&]() __attribute__((always_inline)) {
+        const T* b = image + *offset++;
         Vec<T> right[V];
 #pragma GCC unroll 8
         for (int v = 0; v < V; ++v) right[v] = load(b + v * W<T>);
@@ -31,7 +31,19 @@ void tap_tile(const TapTile<T>& t) {
 #pragma GCC unroll 8
             for (int v = 0; v < V; ++v) sum[i][v] += left * right[v];
         }
+        a += a_step;
+    };
+    // c is needed at the end and may be far away: it is asked for a row at a time, while steps are done.
+    i64 l = t.steps;
+    const T* ahead = t.c;
+    for (i64 i = std::min<i64>(M, l); i > 0; --i, --l, ahead += t.ldc) {
+        step();
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v)
+            if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(ahead + v * W<T>, 1);
     }
+    for (; l > 0; --l) step();
+
     const int last = static_cast<int>(t.n) - (V - 1) * W<T>;  // lanes of the last vector of a row
     T* c = t.c;
 #pragma GCC unroll 16
