@@ -121,24 +121,22 @@ Bands cut_bands(i64 n, i64 groups, i64 out_rows, i64 frame_row, i64 sum_row, i64
 
 // ---- forward --------------------------------------------------------------------------------------------------------
 
-/// The frames of `channels` planes for the output rows [o0, o0 + rows): (kept rows, kept columns, channels, rows +
-/// halo, ow + halo).
+/// The frames of `channels` planes for the output rows from o0 on: (kept rows, kept columns, channels, f.plane).
 template <class T>
-void cut_input(T* out, const T* x, i64 channels, i64 o0, i64 rows, const Conv2dShape& s) {
+void cut_input(T* out, const FrameShape& f, const T* x, i64 channels, i64 o0, const Conv2dShape& s) {
     const Axis v = rows_axis(s), h = cols_axis(s);
-    const i64 frame_rows = rows + v.halo(), frame_cols = input_width(s);
     for (i64 r = 0; r < v.kept(); ++r)
         for (i64 q = 0; q < h.kept(); ++q)
-            for (i64 c = 0; c < channels; ++c, out += frame_rows * frame_cols)
-                cut_frame(out, frame_rows, frame_cols, x + c * s.h * s.w, s.h, s.w,
-                          {o0 * v.stride + v.phase(r) - v.pad, v.stride}, {h.phase(q) - h.pad, h.stride});
+            for (i64 c = 0; c < channels; ++c, out += f.plane)
+                cut_frame(out, f, x + c * s.h * s.w, s.h, s.w, {o0 * v.stride + v.phase(r) - v.pad, v.stride},
+                          {h.phase(q) - h.pad, h.stride});
 }
 
 /// Where tap (r, q) of channel c begins in the frames that cut_input made.
-inline i64 input_offset(i64 c, i64 r, i64 q, i64 channels, i64 rows, const Conv2dShape& s) {
+inline i64 input_offset(i64 c, i64 r, i64 q, const FrameShape& f, i64 channels, const Conv2dShape& s) {
     const Axis v = rows_axis(s), h = cols_axis(s);
     const i64 plane = (r % v.period() * h.kept() + q % h.period()) * channels + c;
-    return (plane * (rows + v.halo()) + v.shift(r)) * input_width(s) + h.shift(q);
+    return plane * f.plane + v.shift(r) * f.width + h.shift(q);
 }
 
 template <class T>
@@ -158,23 +156,25 @@ void implicit_forward(T* y, const T* x, const T* w, const T* bias, const Conv2dS
 
     const i64 planes = v.kept() * h.kept() * cg;
     const Bands b = cut_bands<T>(s.n, s.groups, s.oh, planes * width, kg * width, v.halo(), width);
+    const FrameShape f = frame_shape<T>(b.rows + v.halo(), width);
     std::vector<i64> offset;
     for (i64 c = 0; c < cg; ++c)
         for (i64 r = 0; r < s.kh; ++r)
-            for (i64 q = 0; q < s.kw; ++q) offset.push_back(input_offset(c, r, q, cg, b.rows, s));
-    const i64 most_pixels = (b.rows - 1) * width + s.ow, frame_size = planes * (b.rows + v.halo()) * width;
+            for (i64 q = 0; q < s.kw; ++q) offset.push_back(input_offset(c, r, q, f, cg, s));
+    const i64 most_pixels = (b.rows - 1) * width + s.ow, frame_size = planes * f.plane;
     // Sums go to y at once where its rows are as long as the frame's, or the taps so few that a copy would cost more
     // than lanes that idle at the end of each row; else by way of L2.
     const bool at_once = width == s.ow || taps <= FEW_TAPS;
     const i64 work = kg * taps * b.images * most_pixels;
     parallel_for(b.tasks, ceil_div(WORK_PER_CHUNK, work + 1), [&](i64 begin, i64 end) {
         const i64 slack = h.halo() + tap_tile_vectors(static_cast<int>(height)) * W<T>;  // tiles read on to their end
-        Scratch<T> frame(b.images * frame_size + slack), sums(at_once ? 0 : b.images * kg * row_pitch<T>(most_pixels));
+        Scratch<T> frame(b.images * frame_size + slack);
+        Scratch<T> sums(at_once ? 0 : b.images * kg * row_pitch<T>(most_pixels));
         for (i64 task = begin; task < end; ++task) {
             const i64 band = task % b.bands, g = task / b.bands % s.groups, i0 = task / b.bands / s.groups * b.images;
             const i64 o0 = band * b.rows, rows = std::min(b.rows, s.oh - o0), images = std::min(b.images, s.n - i0);
             for (i64 i = 0; i < images; ++i)
-                cut_input(frame + i * frame_size, x + ((i0 + i) * s.c + g * cg) * s.h * s.w, cg, o0, b.rows, s);
+                cut_input(frame + i * frame_size, f, x + ((i0 + i) * s.c + g * cg) * s.h * s.w, cg, o0, s);
             std::fill(frame + images * frame_size, frame + images * frame_size + slack, T(0));
             const Panels<T> a{packed + g * shape.size(), kg, taps};
             const T* group_bias = bias ? bias + g * kg : nullptr;
@@ -219,6 +219,7 @@ void implicit_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& 
 
     // For every phase, the taps it has.
     const Bands b = cut_bands<T>(s.n, s.groups, v.count(), kg * width, cg * width, v.axis.halo(), width);
+    const FrameShape f = frame_shape<T>(b.rows + v.axis.halo(), width);
     std::vector<std::vector<i64>> taps_of(phases), offset(phases);
     std::vector<i64> start(phases + 1);
     for (i64 a = 0; a < phases; ++a) {
@@ -227,7 +228,7 @@ void implicit_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& 
                 if (v.has(a / s.stride_w, r) && h.has(a % s.stride_w, q)) taps_of[a].push_back(r * s.kw + q);
         for (i64 k = 0; k < kg; ++k)
             for (i64 tap : taps_of[a])
-                offset[a].push_back((k * (b.rows + v.axis.halo()) + v.place(a / s.stride_w, tap / s.kw)) * width +
+                offset[a].push_back(k * f.plane + v.place(a / s.stride_w, tap / s.kw) * width +
                                     h.place(a % s.stride_w, tap % s.kw));
         start[a + 1] = start[a] + Panels<T>{nullptr, cg, static_cast<i64>(offset[a].size())}.size();
     }
@@ -244,11 +245,13 @@ void implicit_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& 
         }
     });
 
-    const i64 most_pixels = (b.rows - 1) * width + h.count(), frame_size = kg * (b.rows + v.axis.halo()) * width;
+    const i64 most_pixels = (b.rows - 1) * width + h.count(), frame_size = kg * f.plane;
+    const bool at_once = phases == 1 && (width == s.w || kg * window <= FEW_TAPS);
     const i64 work = kg * taps * b.images * most_pixels;
     parallel_for(b.tasks, ceil_div(WORK_PER_CHUNK, work + 1), [&](i64 begin, i64 end) {
         const i64 slack = h.axis.halo() + tap_tile_vectors(static_cast<int>(panel_height(cg))) * W<T>;
-        Scratch<T> frame(b.images * frame_size + slack), sums(b.images * cg * row_pitch<T>(most_pixels));
+        Scratch<T> frame(b.images * frame_size + slack);
+        Scratch<T> sums(at_once ? 0 : b.images * cg * row_pitch<T>(most_pixels));
         for (i64 task = begin; task < end; ++task) {
             const i64 band = task % b.bands, g = task / b.bands % s.groups, i0 = task / b.bands / s.groups * b.images;
             const i64 u0 = v.first() + band * b.rows, rows = std::min(b.rows, v.first() + v.count() - u0);
@@ -256,10 +259,16 @@ void implicit_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& 
             const i64 pixels = (rows - 1) * width + h.count(), pitch = row_pitch<T>(pixels);
             for (i64 i = 0; i < images; ++i)
                 for (i64 k = 0; k < kg; ++k)
-                    cut_frame(frame + i * frame_size + k * (b.rows + v.axis.halo()) * width, b.rows + v.axis.halo(),
-                              width, dy + ((i0 + i) * s.k + g * kg + k) * s.oh * s.ow, s.oh, s.ow,
-                              {u0 - v.axis.halo(), 1}, {h.begin(), 1});
+                    cut_frame(frame + i * frame_size + k * f.plane, f, dy + ((i0 + i) * s.k + g * kg + k) * s.oh * s.ow,
+                              s.oh, s.ow, {u0 - v.axis.halo(), 1}, {h.begin(), 1});
             std::fill(frame + images * frame_size, frame + images * frame_size + slack, T(0));
+            if (at_once) {  // stride 1: every element of the frame's grid is a pixel
+                const Runs runs = width == s.w ? Runs{1, rows * s.w, 0, 0} : Runs{rows, s.w, s.w, width};
+                multiply_frames<T>(dx + ((i0 * s.c + g * cg) * s.h + band * b.rows) * s.w, {s.h * s.w, s.c * s.h * s.w},
+                                   {packed + g * start[1], cg, kg * window}, frame, frame_size, images,
+                                   offset[0].data(), runs, nullptr);
+                continue;
+            }
             for (i64 a = 0; a < phases; ++a) {
                 multiply_frames<T>(sums.get(), {pitch, cg * pitch},
                                    {packed + g * start[phases] + start[a], cg, static_cast<i64>(offset[a].size())},
@@ -309,10 +318,12 @@ void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
 
     // Few channels make low tiles, so their rows of col, of all taps, are copied together.
     const bool in_place = block >= MR / 2;
-    const i64 frame_size = kept * block * (rows + v.halo()) * width, steps = ceil_div(pixels, ceil_div(pixels, KC));
+    const bool framed = is_framed(s) && s.h * s.w * static_cast<i64>(sizeof(T)) % 512;
+    const FrameShape f = framed ? FrameShape{s.h, s.w, s.h * s.w} : frame_shape<T>(rows + v.halo(), width);
+    const i64 steps = ceil_div(pixels, ceil_div(pixels, KC));
     Scratch<T> partials(s.groups * chunks * size);
     parallel_for(s.groups * chunks * blocks, 1, [&](i64 begin, i64 end) {
-        Scratch<T> frame(frame_size + h.halo()), right(round_up(kg, NR<T>) * pixels);
+        Scratch<T> frames(framed ? 0 : kept * block * f.plane + h.halo()), right(round_up(kg, NR<T>) * pixels);
         Scratch<T> col(in_place ? 0 : block * window * steps);
         for (i64 task = begin; task < end; ++task) {
             const i64 c0 = task % blocks * block, channels = std::min(block, cg - c0);
@@ -322,9 +333,13 @@ void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
             for (i64 unit = chunk * per_chunk; unit < std::min(units, (chunk + 1) * per_chunk); ++unit) {
                 const i64 image = unit / ceil_div(s.oh, rows), o0 = unit % ceil_div(s.oh, rows) * rows;
                 const i64 here = std::min(rows, s.oh - o0), count = (here - 1) * width + s.ow;
-                cut_input(frame.get(), x + (image * s.c + g * cg + c0) * s.h * s.w, channels, o0, rows, s);
-                T* end = frame + kept * channels * (rows + v.halo()) * width;
-                std::fill(end, end + h.halo(), T(0));
+                const T* from = x + (image * s.c + g * cg + c0) * s.h * s.w;
+                const T* frame = framed ? from + o0 * s.w : frames;
+                if (!framed) {
+                    cut_input(frames.get(), f, from, channels, o0, s);
+                    T* end = frames + kept * channels * f.plane;
+                    std::fill(end, end + h.halo(), T(0));
+                }
                 const T* gradient = dy + ((image * s.k + g * kg) * s.oh + o0) * s.ow;
                 for (i64 j = 0; j < kg; j += NR<T>)
                     for (i64 o = 0; o < here; ++o) {
@@ -352,7 +367,7 @@ void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
                         }
                     };
                     const auto offset = [&](i64 c, i64 tap) {
-                        return input_offset(c, tap / s.kw, tap % s.kw, channels, rows, s) + p;
+                        return input_offset(c, tap / s.kw, tap % s.kw, f, channels, s) + p;
                     };
                     if (!in_place)
                         for (i64 i = 0; i < window * channels; ++i) {
@@ -362,8 +377,7 @@ void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
                     for (i64 j = 0; j < kg; j += NR<T>)
                         if (in_place)
                             for (i64 tap = 0; tap < window; ++tap)
-                                multiply(j, tap * channels, channels, frame + offset(0, tap),
-                                         (rows + v.halo()) * width);
+                                multiply(j, tap * channels, channels, frame + offset(0, tap), f.plane);
                         else
                             multiply(j, 0, window * channels, col, steps);
                 }

@@ -20,6 +20,7 @@ void tap_tile(const TapTile<T>& t) {
     const T *a = t.a, *image = t.image;
     const i64* offset = t.offset;
     const i64 a_step = t.a_step;
+    const int last = static_cast<int>(t.n) - (V - 1) * W<T>;  // lanes of the last vector of a row
     const auto step = [&]() __attribute__((always_inline)) {
         const T* b = image + *offset++;
         Vec<T> right[V];
@@ -44,7 +45,6 @@ void tap_tile(const TapTile<T>& t) {
     }
     for (; l > 0; --l) step();
 
-    const int last = static_cast<int>(t.n) - (V - 1) * W<T>;  // lanes of the last vector of a row
     T* c = t.c;
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i, c += t.ldc)
