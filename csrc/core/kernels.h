@@ -248,6 +248,12 @@ template <class T>
 void conv2d_backward_input_im2col(T* dx, const T* dy, const T* w, const Conv2dShape& s);
 template <class T>
 void conv2d_backward_weight_im2col(T* dw, const T* dy, const T* x, const Conv2dShape& s);
+template <class T>
+void conv2d_implicit(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s);
+template <class T>
+void conv2d_backward_input_implicit(T* dx, const T* dy, const T* w, const Conv2dShape& s);
+template <class T>
+void conv2d_backward_weight_implicit(T* dw, const T* dy, const T* x, const Conv2dShape& s);
 
 // ---- cpu/pool.cpp ---------------------------------------------------------------------------------------------------
 
