@@ -68,12 +68,16 @@ void compare_rungs(double unit) {
                     };
                     const i64 forward = s.c / s.groups * s.kh * s.kw + 1, input = s.k / s.groups * s.kh * s.kw;
                     std::vector<T> y1(ny), dx1(nx), dw1(nw);
-                    conv2d_im2col(y1.data(), x.data(), w.data(), b.data(), s);
-                    conv2d_backward_input_im2col(dx1.data(), dy.data(), w.data(), s);
-                    conv2d_backward_weight_im2col(dw1.data(), dy.data(), x.data(), s);
-                    close(y1, y, forward);
-                    close(dx1, dx, input);
-                    close(dw1, dw, s.n * s.oh * s.ow);
+                    const auto rung = [&](auto forward_pass, auto input_pass, auto weight_pass) {
+                        forward_pass(y1.data(), x.data(), w.data(), b.data(), s);
+                        input_pass(dx1.data(), dy.data(), w.data(), s);
+                        weight_pass(dw1.data(), dy.data(), x.data(), s);
+                        close(y1, y, forward);
+                        close(dx1, dx, input);
+                        close(dw1, dw, s.n * s.oh * s.ow);
+                    };
+                    rung(conv2d_im2col<T>, conv2d_backward_input_im2col<T>, conv2d_backward_weight_im2col<T>);
+                    rung(conv2d_implicit<T>, conv2d_backward_input_implicit<T>, conv2d_backward_weight_implicit<T>);
                     std::vector<T> y2(ny), dx2(nx), dw2(nw);
                     for (int threads : {1, 2, 4}) {
                         set_num_threads(threads);
