@@ -1,5 +1,6 @@
 // Convolution, rung 3: Winograd, for 3 x 3 kernels of stride and dilation 1.
 #include <algorithm>
+#include <utility>
 
 #include "core/allocator.h"
 #include "core/parallel.h"
@@ -13,8 +14,9 @@ namespace {
 
 // ---- the transforms -------------------------------------------------------------------------------------------------
 
-template <int ROWS, int COLUMNS>
+template <int N_ROWS, int N_COLUMNS>
 struct Matrix {
+    static constexpr int ROWS = N_ROWS, COLUMNS = N_COLUMNS;
     double at[ROWS][COLUMNS];
 };
 
@@ -58,82 +60,75 @@ struct Winograd {
 };
 
 template <int M>
-constexpr Winograd<M> F = [] {
+constexpr Winograd<M> WINOGRAD = [] {
     if constexpr (M == 2)
         return Winograd<2>({1}, {1});
     else
         return Winograd<4>({0.70710678118654752, 1.41421356237309505}, {0.5, 2});
 }();
+template <int M>
+constexpr auto A = WINOGRAD<M>.A;
+template <int M>
+constexpr auto G = WINOGRAD<M>.G;
+template <int M>
+constexpr auto B_T = WINOGRAD<M>.B_T;
 
-/// sum += factor * x, where factors of 0 and 1 cost nothing. `first`: there is no sum yet.
-template <class V>
-__attribute__((always_inline)) inline void add_multiple(V& sum, double factor, const V& x, bool& first) {
-    if (factor == 0) return;
-    const V term = factor == 1 ? x : constant<V>(factor) * x;
-    sum = first ? term : factor == 1 ? sum + x : sum + constant<V>(factor) * x;
-    first = false;
+/// f(0), ..., f(N - 1), each number a constant for the compiler: a matrix's zeros and ones then cost nothing.
+template <int N, class F>
+__attribute__((always_inline)) inline void unrolled(F&& f) {
+    [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+        (f(std::integral_constant<int, I>{}), ...);
+    }(std::make_integer_sequence<int, N>());
 }
 
 /// out = L in. The rows of p and -p differ in the sign of the odd columns: both are made of the same two sums.
-template <class V, int ROWS, int COLUMNS>
-__attribute__((always_inline)) inline void to_points(const Matrix<ROWS, COLUMNS>& L, V (&out)[ROWS],
-                                                     const V (&in)[COLUMNS]) {
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i += i == 0 ? 1 : 2) {
-        const bool pair = i > 0 && i < ROWS - 1;
-        V even{}, odd{};
-        bool no_even = true, no_odd = true;
-#pragma GCC unroll 8
-        for (int j = 0; j < COLUMNS; ++j)
-            if (pair && j % 2)
-                add_multiple(odd, L.at[i][j], in[j], no_odd);
-            else
-                add_multiple(even, L.at[i][j], in[j], no_even);
-        out[i] = pair ? even + odd : even;
-        if (pair) out[i + 1] = even - odd;
-    }
+template <const auto& L, class V>
+__attribute__((always_inline)) inline void to_points(V (&out)[L.ROWS], const V (&in)[L.COLUMNS]) {
+    unrolled<L.ROWS>([&](auto i) __attribute__((always_inline)) {
+        constexpr bool is_pair = i > 0 && i < L.ROWS - 1;
+        if constexpr (!is_pair || i % 2 == 1) {
+            V even = constant<V>(-0.0), odd = even;  // -0.0 + x is x, also to the compiler
+            unrolled<L.COLUMNS>([&](auto j) __attribute__((always_inline)) {
+                if constexpr (L.at[i][j] != 0) (is_pair && j % 2 ? odd : even) += constant<V>(L.at[i][j]) * in[j];
+            });
+            out[i] = even + odd;
+            if constexpr (is_pair) out[i + 1] = even - odd;
+        }
+    });
 }
 
 /// out = L^T in, likewise: even columns need in[p] + in[-p], odd ones the difference.
-template <class V, int ROWS, int COLUMNS>
-__attribute__((always_inline)) inline void from_points(const Matrix<ROWS, COLUMNS>& L, V (&out)[COLUMNS],
-                                                       const V (&in)[ROWS]) {
-    V sum[ROWS / 2], difference[ROWS / 2];
-#pragma GCC unroll 8
-    for (int i = 1; i < ROWS - 1; i += 2) sum[i / 2] = in[i] + in[i + 1], difference[i / 2] = in[i] - in[i + 1];
-#pragma GCC unroll 8
-    for (int j = 0; j < COLUMNS; ++j) {
-        V total{};
-        bool first = true;
-        add_multiple(total, L.at[0][j], in[0], first);
-#pragma GCC unroll 8
-        for (int i = 1; i < ROWS - 1; i += 2)
-            add_multiple(total, L.at[i][j], j % 2 ? difference[i / 2] : sum[i / 2], first);
-        add_multiple(total, L.at[ROWS - 1][j], in[ROWS - 1], first);
-        out[j] = total;
-    }
+template <const auto& L, class V>
+__attribute__((always_inline)) inline void from_points(V (&out)[L.COLUMNS], const V (&in)[L.ROWS]) {
+    unrolled<L.COLUMNS>([&](auto j) __attribute__((always_inline)) {
+        V sum = constant<V>(-0.0);
+        unrolled<L.ROWS>([&](auto i) __attribute__((always_inline)) {
+            constexpr bool is_pair = i > 0 && i < L.ROWS - 1;
+            if constexpr (L.at[i][j] != 0 && (!is_pair || i % 2 == 1)) {
+                V x = in[i];
+                if constexpr (is_pair) x = j % 2 ? in[i] - in[i + 1] : in[i] + in[i + 1];
+                sum += constant<V>(L.at[i][j]) * x;
+            }
+        });
+        out[j] = sum;
+    });
 }
 
 /// The columns, then the rows of a (IN, IN) tile of vectors through `transform` (OUT numbers of IN).
 template <int OUT, int IN, class T, class Transform, class Load, class Store>
 __attribute__((always_inline)) inline void transform_tile(Transform&& transform, Load&& load_at, Store&& store_at) {
     Vec<T> half[OUT][IN];
-#pragma GCC unroll 8
-    for (int q = 0; q < IN; ++q) {
+    unrolled<IN>([&](auto q) __attribute__((always_inline)) {
         Vec<T> in[IN], out[OUT];
-#pragma GCC unroll 8
-        for (int r = 0; r < IN; ++r) in[r] = load_at(r, q);
+        unrolled<IN>([&](auto r) __attribute__((always_inline)) { in[r] = load_at(r, q); });
         transform(out, in);
-#pragma GCC unroll 8
-        for (int r = 0; r < OUT; ++r) half[r][q] = out[r];
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < OUT; ++r) {
+        unrolled<OUT>([&](auto r) __attribute__((always_inline)) { half[r][q] = out[r]; });
+    });
+    unrolled<OUT>([&](auto r) __attribute__((always_inline)) {
         Vec<T> out[OUT];
         transform(out, half[r]);
-#pragma GCC unroll 8
-        for (int q = 0; q < OUT; ++q) store_at(r, q, out[q]);
-    }
+        unrolled<OUT>([&](auto q) __attribute__((always_inline)) { store_at(r, q, out[q]); });
+    });
 }
 
 // ---- tiles ----------------------------------------------------------------------------------------------------------
@@ -142,19 +137,23 @@ __attribute__((always_inline)) inline void transform_tile(Transform&& transform,
 constexpr i64 TILES = 64;
 constexpr i64 KC = 128;
 
-/// Rows of channels, one set of rows for each point. The distance of rows is an odd number of vectors, and that of
-/// points too: a power of two would map them to the same few sets of L1.
+/// (rows, points, channels), a row being a tile or an output channel. A row's points lie close: a transform writes all
+/// of them, and 36 pages in turn would be more than the address translation of stores holds (16). Distances are odd
+/// numbers of vectors: powers of two would map to the same few sets of L1.
 template <class T>
 struct PointRows {
     T* data;
-    i64 row, point;
+    i64 point, row;
 
     static i64 odd_vectors(i64 n) { return (ceil_div(n, W<T>) | 1) * W<T>; }
-    static i64 row_of(i64 channels) { return odd_vectors(channels); }
-    static i64 point_of(i64 rows, i64 channels) { return odd_vectors(rows * row_of(channels)); }
-    static i64 size(i64 points, i64 rows, i64 channels) { return points * point_of(rows, channels); }
-    PointRows(T* data, i64 rows, i64 channels) : data(data), row(row_of(channels)), point(point_of(rows, channels)) {}
-    PointRows(T* data, i64 row, i64 point, int) : data(data), row(row), point(point) {}
+    PointRows(T* data, i64 points, i64 channels)
+        : data(data), point(odd_vectors(channels)), row(odd_vectors(points * point)) {}
+    static i64 size(i64 points, i64 rows, i64 channels) { return rows * PointRows(nullptr, points, channels).row; }
+    PointRows from(i64 channel) const {
+        PointRows part = *this;
+        part.data += channel;
+        return part;
+    }
 };
 
 /// The planes (h, w) of one group, a tile every M pixels: (n, down, across) of them, numbered in this order.
@@ -184,9 +183,10 @@ struct Planes {
 
 /// out[point][tile][channel] = L (what the tile sees) L^T for the tiles [first, first + count) and the W channels, or
 /// fewer, from c on. strip: (IN + 1) rows of the pixels of TILES tiles.
-template <int M, int IN, int OUT, class T>
-void tiles_to_points(const PointRows<T>& out, const Matrix<OUT, IN>& L, const Planes<T>& x, const Tiling& tiling,
-                     i64 first, i64 count, i64 c, i64 channels, T* strip) {
+template <int M, const auto& L, class T>
+void tiles_to_points(const PointRows<T>& out, const Planes<T>& x, const Tiling& tiling, i64 first, i64 count, i64 c,
+                     i64 channels, T* strip) {
+    constexpr int IN = L.COLUMNS, OUT = L.ROWS;
     const i64 plane = x.h * x.w;
     for_each_run(tiling, first, count, [&](i64 image, i64 tile_row, i64 tile_column, i64 run, i64 index) {
         // The rows and columns of the planes that the run sees: (rows, columns, W) in the strip, then a row of zeros.
@@ -210,7 +210,7 @@ void tiles_to_points(const PointRows<T>& out, const Matrix<OUT, IN>& L, const Pl
             T* at = out.data + (index + t) * out.row + c;
             const i64 column = left + t * M - q0;  // of the tile, in the strip
             transform_tile<OUT, IN, T>(
-                [&](auto& to, auto& numbers) __attribute__((always_inline)) { to_points(L, to, numbers); },
+                [&](auto& to, auto& numbers) __attribute__((always_inline)) { to_points<L>(to, numbers); },
                 [&](int r, int q) __attribute__((always_inline)) {
                     return column + q >= 0 && column + q < columns ? load(row[r] + (column + q) * W<T>) : Vec<T>{};
                 },
@@ -221,14 +221,14 @@ void tiles_to_points(const PointRows<T>& out, const Matrix<OUT, IN>& L, const Pl
 }
 
 /// The same for all channels, which the threads share out.
-template <int M, int IN, int OUT, class T>
-void planes_to_points(const PointRows<T>& out, const Matrix<OUT, IN>& L, const Planes<T>& x, const Tiling& tiling,
-                      i64 first, i64 count, i64 channels) {
+template <int M, const auto& L, class T>
+void planes_to_points(const PointRows<T>& out, const Planes<T>& x, const Tiling& tiling, i64 first, i64 count,
+                      i64 channels) {
     const i64 seen = std::min(x.w, std::min(tiling.across, count) * M + 2);
     parallel_for(ceil_div(channels, W<T>), ceil_div(1 << 9, count), [&](i64 begin, i64 end) {
-        Scratch<T> strip((IN + 1) * seen * W<T>);
+        Scratch<T> strip((L.COLUMNS + 1) * seen * W<T>);
         for (i64 c = begin * W<T>; c < std::min(channels, end * W<T>); c += W<T>)
-            tiles_to_points<M>(out, L, x, tiling, first, count, c, std::min<i64>(W<T>, channels - c), strip.get());
+            tiles_to_points<M, L>(out, x, tiling, first, count, c, std::min<i64>(W<T>, channels - c), strip.get());
     });
 }
 
@@ -246,7 +246,7 @@ void points_to_tiles(T* y, i64 image_distance, i64 oh, i64 ow, const T* bias, co
             T* to = strip + t * M * W<T>;
             const i64 width = std::min<i64>(M, columns - t * M);
             transform_tile<M, POINTS, T>(
-                [&](auto& out, auto& numbers) __attribute__((always_inline)) { from_points(F<M>.A, out, numbers); },
+                [&](auto& out, auto& numbers) __attribute__((always_inline)) { from_points<A<M>>(out, numbers); },
                 [&](int i, int j) __attribute__((always_inline)) { return load(at + (i * POINTS + j) * m.point); },
                 [&](int r, int q, const Vec<T>& v) __attribute__((always_inline)) {
                     if (r < rows && q < width) store(to + (r * columns + q) * W<T>, v + start);
@@ -296,7 +296,7 @@ void weights_to_points(T* panel, const Weights<T>& w, i64 o0, i64 outputs, i64 l
                 const T* at = taps + i * 9 * NR<T> + v * W<T>;
                 T* to = panel + (l + i) * NR<T> + v * W<T>;
                 transform_tile<POINTS, 3, T>(
-                    [&](auto& out, auto& in) __attribute__((always_inline)) { to_points(F<M>.G, out, in); },
+                    [&](auto& out, auto& in) __attribute__((always_inline)) { to_points<G<M>>(out, in); },
                     [&](int r, int q) __attribute__((always_inline)) {
                         const int tap = 3 * r + q;
                         return load(at + (w.turned ? 8 - tap : tap) * NR<T>);
@@ -338,16 +338,16 @@ void convolve(T* y, const T* x, const Weights<T>& w, i64 group_weights, const T*
 
     const auto run = [&](i64 begin, i64 end) {
         Scratch<T> data(PointRows<T>::size(POINTS, block, cg));
-        const PointRows<T> v(data, block, cg);
+        const PointRows<T> v(data, POINTS, cg);
         for (i64 task = begin; task < end; ++task) {
             const i64 g = task / blocks, first = task % blocks * block, count = std::min(block, tiling.total - first);
             const Planes<T> planes{x + g * cg * s.h * s.w, s.c * s.h * s.w, s.h, s.w, s.pad_h, s.pad_w};
-            planes_to_points<M>(v, F<M>.B_T, planes, tiling, first, count, cg);
+            planes_to_points<M, B_T<M>>(v, planes, tiling, first, count, cg);
             parallel_for(panels, 1, [&](i64 j0, i64 j1) {
                 const i64 columns = std::min(s.ow, std::min(tiling.across, count) * M);
                 Scratch<T> product(PointRows<T>::size(POINTS, block, NR<T>)), strip((M * columns + W<T>)*W<T>);
                 Scratch<T> taps(ahead ? 0 : taps_size), local(ahead ? 0 : panel_size);
-                const PointRows<T> m(product, block, NR<T>);
+                const PointRows<T> m(product, POINTS, NR<T>);
                 Tile<T> t;
                 t.ldc = m.row;
                 t.a_row = v.row;
@@ -372,8 +372,7 @@ void convolve(T* y, const T* x, const Weights<T>& w, i64 group_weights, const T*
                     }
                     for (i64 k = j * NR<T>; k < std::min(kg, (j + 1) * NR<T>); k += W<T>)
                         points_to_tiles<M>(y + (g * kg + k) * s.oh * s.ow, s.k * s.oh * s.ow, s.oh, s.ow,
-                                           bias ? bias + g * kg + k : nullptr,
-                                           PointRows<T>(m.data + k - j * NR<T>, m.row, m.point, 0), tiling, first,
+                                           bias ? bias + g * kg + k : nullptr, m.from(k - j * NR<T>), tiling, first,
                                            count, std::min<i64>(W<T>, kg - k), strip.get());
                 }
             });
@@ -406,19 +405,19 @@ void convolve_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
     Scratch<T> partials(s.groups * chunks * size);  // (groups, chunks, kg, 9, cg)
     const auto run = [&](i64 begin, i64 end) {
         Scratch<T> left_data(PointRows<T>::size(POINTS, step, kg)), right_data(PointRows<T>::size(POINTS, step, cg));
-        const PointRows<T> left(left_data, step, kg), right(right_data, step, cg);
+        const PointRows<T> left(left_data, POINTS, kg), right(right_data, POINTS, cg);
         for (i64 task = begin; task < end; ++task) {
             const i64 g = task / chunks, first = task % chunks * chunk, count = std::min(chunk, tiling.total - first);
             const Planes<T> images{x + g * cg * s.h * s.w, s.c * s.h * s.w, s.h, s.w, s.pad_h, s.pad_w};
             const Planes<T> gradients{dy + g * kg * s.oh * s.ow, s.k * s.oh * s.ow, s.oh, s.ow, 0, 0};
             const auto transform = [&](i64 t0, i64 tiles) {
-                planes_to_points<M>(right, F<M>.B_T, images, tiling, first + t0, tiles, cg);
-                planes_to_points<M>(left, F<M>.A, gradients, tiling, first + t0, tiles, kg);
+                planes_to_points<M, B_T<M>>(right, images, tiling, first + t0, tiles, cg);
+                planes_to_points<M, A<M>>(left, gradients, tiling, first + t0, tiles, kg);
             };
             if (!small) transform(0, count);
             parallel_for(down * across, 1, [&](i64 b0, i64 b1) {
                 Scratch<T> sum_data(PointRows<T>::size(POINTS, kb, cb));
-                const PointRows<T> sum(sum_data, kb, cb);
+                const PointRows<T> sum(sum_data, POINTS, cb);
                 for (i64 b = b0; b < b1; ++b) {
                     const i64 k0 = b / across * kb, c0 = b % across * cb;
                     const i64 rows = std::min(kb, kg - k0), columns = std::min(cb, cg - c0);
@@ -449,8 +448,7 @@ void convolve_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
                             T* to = partials + task * size + (k0 + i) * 9 * cg + c0 + j;
                             const int lanes = static_cast<int>(std::min<i64>(W<T>, columns - j));
                             transform_tile<3, M + 2, T>(
-                                [&](auto& out, auto& in)
-                                    __attribute__((always_inline)) { from_points(F<M>.G, out, in); },
+                                [&](auto& out, auto& in) __attribute__((always_inline)) { from_points<G<M>>(out, in); },
                                 [&](int r, int q)
                                     __attribute__((always_inline)) { return load(at + (r * (M + 2) + q) * sum.point); },
                                 [&](int r, int q, const Vec<T>& v)
