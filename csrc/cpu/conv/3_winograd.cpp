@@ -137,23 +137,17 @@ __attribute__((always_inline)) inline void transform_tile(Transform&& transform,
 constexpr i64 TILES = 64;
 constexpr i64 KC = 128;
 
-/// (rows, points, channels), a row being a tile or an output channel. A row's points lie close: a transform writes all
-/// of them, and 36 pages in turn would be more than the address translation of stores holds (16). Distances are odd
+/// (points, rows, channels), a row being a tile or an output channel: a matrix for each point. Distances are odd
 /// numbers of vectors: powers of two would map to the same few sets of L1.
 template <class T>
-struct PointRows {
+struct Points {
     T* data;
-    i64 point, row;
+    i64 row, point;
 
     static i64 odd_vectors(i64 n) { return (ceil_div(n, W<T>) | 1) * W<T>; }
-    PointRows(T* data, i64 points, i64 channels)
-        : data(data), point(odd_vectors(channels)), row(odd_vectors(points * point)) {}
-    static i64 size(i64 points, i64 rows, i64 channels) { return rows * PointRows(nullptr, points, channels).row; }
-    PointRows from(i64 channel) const {
-        PointRows part = *this;
-        part.data += channel;
-        return part;
-    }
+    static i64 size(i64 points, i64 rows, i64 channels) { return points * Points(nullptr, rows, channels).point; }
+    Points(T* data, i64 rows, i64 channels) : data(data), row(odd_vectors(channels)), point(odd_vectors(rows * row)) {}
+    T* at(i64 p, i64 i, i64 channel) const { return data + p * point + i * row + channel; }
 };
 
 /// The planes (h, w) of one group, a tile every M pixels: (n, down, across) of them, numbered in this order.
@@ -179,85 +173,87 @@ template <class T>
 struct Planes {
     const T* data;
     i64 image, h, w, pad_h, pad_w;
+
+    Planes from(i64 channel) const {
+        Planes rest = *this;
+        rest.data += channel * h * w;
+        return rest;
+    }
 };
 
-/// out[point][tile][channel] = L (what the tile sees) L^T for the tiles [first, first + count) and the W channels, or
-/// fewer, from c on. strip: (IN + 1) rows of the pixels of TILES tiles.
+/// out[point][tile][channel] = L (what the tile sees) L^T for the tiles [first, first + count). Threads share out rows.
 template <int M, const auto& L, class T>
-void tiles_to_points(const PointRows<T>& out, const Planes<T>& x, const Tiling& tiling, i64 first, i64 count, i64 c,
-                     i64 channels, T* strip) {
-    constexpr int IN = L.COLUMNS, OUT = L.ROWS;
-    const i64 plane = x.h * x.w;
-    for_each_run(tiling, first, count, [&](i64 image, i64 tile_row, i64 tile_column, i64 run, i64 index) {
-        // The rows and columns of the planes that the run sees: (rows, columns, W) in the strip, then a row of zeros.
-        const i64 top = tile_row * M - x.pad_h, left = tile_column * M - x.pad_w;
-        const i64 r0 = std::clamp<i64>(top, 0, x.h), r1 = std::clamp<i64>(top + IN, r0, x.h);
-        const i64 q0 = std::clamp<i64>(left, 0, x.w), q1 = std::clamp<i64>(left + (run - 1) * M + IN, q0, x.w);
-        const i64 columns = q1 - q0;
-        const T* from = x.data + image * x.image + c * plane + r0 * x.w + q0;
-        if (columns == x.w)
-            pack_panel(strip, W<T>, from, plane, i64{1}, channels, (r1 - r0) * columns);
-        else
-            for (i64 r = 0; r < r1 - r0; ++r)
-                pack_panel(strip + r * columns * W<T>, W<T>, from + r * x.w, plane, i64{1}, channels, columns);
-        T* zeros = strip + (r1 - r0) * columns * W<T>;
-        std::fill(zeros, zeros + columns * W<T>, T(0));
-        const T* row[IN];
-        for (i64 r = 0; r < IN; ++r)
-            row[r] = top + r >= r0 && top + r < r1 ? strip + (top + r - r0) * columns * W<T> : zeros;
-
-        for (i64 t = 0; t < run; ++t) {
-            T* at = out.data + (index + t) * out.row + c;
-            const i64 column = left + t * M - q0;  // of the tile, in the strip
-            transform_tile<OUT, IN, T>(
-                [&](auto& to, auto& numbers) __attribute__((always_inline)) { to_points<L>(to, numbers); },
-                [&](int r, int q) __attribute__((always_inline)) {
-                    return column + q >= 0 && column + q < columns ? load(row[r] + (column + q) * W<T>) : Vec<T>{};
-                },
-                [&](int i, int j, const Vec<T>& v)
-                    __attribute__((always_inline)) { store(at + (i * OUT + j) * out.point, v); });
-        }
-    });
-}
-
-/// The same for all channels, which the threads share out.
-template <int M, const auto& L, class T>
-void planes_to_points(const PointRows<T>& out, const Planes<T>& x, const Tiling& tiling, i64 first, i64 count,
+void planes_to_points(const Points<T>& out, const Planes<T>& x, const Tiling& tiling, i64 first, i64 count,
                       i64 channels) {
-    const i64 seen = std::min(x.w, std::min(tiling.across, count) * M + 2);
-    parallel_for(ceil_div(channels, W<T>), ceil_div(1 << 9, count), [&](i64 begin, i64 end) {
-        Scratch<T> strip((L.COLUMNS + 1) * seen * W<T>);
-        for (i64 c = begin * W<T>; c < std::min(channels, end * W<T>); c += W<T>)
-            tiles_to_points<M, L>(out, x, tiling, first, count, c, std::min<i64>(W<T>, channels - c), strip.get());
+    constexpr int IN = L.COLUMNS, OUT = L.ROWS;
+    const i64 plane = x.h * x.w, seen = std::min(x.w, std::min(tiling.across, count) * M + 2);
+    const i64 piece = ceil_div(i64{8}, tiling.across) * tiling.across;  // tiles
+    parallel_for(count, piece, [&](i64 begin, i64 end) {
+        Scratch<T> strip((IN + 1) * seen * W<T>);
+        for_each_run(
+            tiling, first + begin, end - begin, [&](i64 image, i64 tile_row, i64 tile_column, i64 run, i64 index) {
+                // The rows and columns of the planes that the run sees: (rows, columns, W) in the strip, then zeros.
+                const i64 top = tile_row * M - x.pad_h, left = tile_column * M - x.pad_w;
+                const i64 r0 = std::clamp<i64>(top, 0, x.h), r1 = std::clamp<i64>(top + IN, r0, x.h);
+                const i64 q0 = std::clamp<i64>(left, 0, x.w), q1 = std::clamp<i64>(left + (run - 1) * M + IN, q0, x.w);
+                const i64 columns = q1 - q0;
+                T* zeros = strip + (r1 - r0) * columns * W<T>;
+                std::fill(zeros, zeros + columns * W<T>, T(0));
+                const T* row[IN];
+                for (i64 r = 0; r < IN; ++r)
+                    row[r] = top + r >= r0 && top + r < r1 ? strip + (top + r - r0) * columns * W<T> : zeros;
+
+                for (i64 c = 0; c < channels; c += W<T>) {
+                    const T* from = x.data + image * x.image + c * plane + r0 * x.w + q0;
+                    const i64 lanes = std::min<i64>(W<T>, channels - c);
+                    if (columns == x.w)
+                        pack_panel(strip.get(), W<T>, from, plane, i64{1}, lanes, (r1 - r0) * columns);
+                    else
+                        for (i64 r = 0; r < r1 - r0; ++r)
+                            pack_panel(strip + r * columns * W<T>, W<T>, from + r * x.w, plane, i64{1}, lanes, columns);
+                    for (i64 t = 0; t < run; ++t) {
+                        T* at = out.data + (begin + index + t) * out.row + c;
+                        const i64 column = left + t * M - q0;  // of the tile, in the strip
+                        transform_tile<OUT, IN, T>(
+                            [&](auto& to, auto& numbers) __attribute__((always_inline)) { to_points<L>(to, numbers); },
+                            [&](int r, int q) __attribute__((always_inline)) {
+                                const i64 at = column + q;
+                                return at >= 0 && at < columns ? load(row[r] + at * W<T>) : Vec<T>{};
+                            },
+                            [&](int i, int j, const Vec<T>& v)
+                                __attribute__((always_inline)) { store(at + (i * OUT + j) * out.point, v); });
+                    }
+                }
+            });
     });
 }
 
-/// y = A^T m A + bias, where y has pixels. The W output channels, or fewer, from k on are the first ones of m.
+/// y = A^T m A + bias, where y has pixels. Channels [c, c + lanes) of m, at most W, are the first of y and bias.
 template <int M, class T>
-void points_to_tiles(T* y, i64 image_distance, i64 oh, i64 ow, const T* bias, const PointRows<T>& m,
-                     const Tiling& tiling, i64 first, i64 count, i64 channels, T* strip) {
+void points_to_planes(T* y, i64 image_distance, i64 oh, i64 ow, const T* bias, const Points<T>& m, i64 c, i64 lanes,
+                      const Tiling& tiling, i64 first, i64 count, T* strip) {
     constexpr int POINTS = M + 2;
-    const Vec<T> start = bias ? load_partial(bias, static_cast<int>(channels)) : Vec<T>{};
+    const Vec<T> start = bias ? load_partial(bias, static_cast<int>(lanes)) : Vec<T>{};
     for_each_run(tiling, first, count, [&](i64 image, i64 tile_row, i64 tile_column, i64 run, i64 index) {
         const i64 top = tile_row * M, left = tile_column * M;
         const i64 rows = std::min<i64>(M, oh - top), columns = std::min(run * M, ow - left);
         for (i64 t = 0; t < run; ++t) {
-            const T* at = m.data + (index + t) * m.row;
+            const T* from = m.at(0, index + t, c);
             T* to = strip + t * M * W<T>;
             const i64 width = std::min<i64>(M, columns - t * M);
             transform_tile<M, POINTS, T>(
                 [&](auto& out, auto& numbers) __attribute__((always_inline)) { from_points<A<M>>(out, numbers); },
-                [&](int i, int j) __attribute__((always_inline)) { return load(at + (i * POINTS + j) * m.point); },
+                [&](int i, int j) __attribute__((always_inline)) { return load(from + (i * POINTS + j) * m.point); },
                 [&](int r, int q, const Vec<T>& v) __attribute__((always_inline)) {
                     if (r < rows && q < width) store(to + (r * columns + q) * W<T>, v + start);
                 });
         }
         T* out = y + image * image_distance + top * ow + left;
         if (columns == ow)
-            unpack_panel(out, oh * ow, strip, channels, rows * columns);
+            unpack_panel(out, oh * ow, strip, lanes, rows * columns);
         else
             for (i64 r = 0; r < rows; ++r)
-                unpack_panel(out + r * ow, oh * ow, strip + r * columns * W<T>, channels, columns);
+                unpack_panel(out + r * ow, oh * ow, strip + r * columns * W<T>, lanes, columns);
     });
 }
 
@@ -318,7 +314,8 @@ void convolve(T* y, const T* x, const Weights<T>& w, i64 group_weights, const T*
     if (tiling.total == 0 || kg == 0) return;
     const i64 blocks = ceil_div(tiling.total, TILES), block = ceil_div(tiling.total, blocks);
     const i64 panels = ceil_div(kg, NR<T>), parts = std::max<i64>(1, ceil_div(cg, KC));
-    const i64 kc = ceil_div(cg, parts), panel_size = POINTS * panel_point<T>(kc), taps_size = 16 * 9 * NR<T>;
+    const i64 kc = ceil_div(cg, parts), panel_size = POINTS * panel_point<T>(kc);
+    const i64 part_size = Points<T>::size(POINTS, block, kc), taps_size = 16 * 9 * NR<T>;
 
     const auto transform_panel = [&](T* panel, i64 g, i64 j, i64 part, T* taps) {
         const i64 l0 = part * kc;
@@ -337,20 +334,22 @@ void convolve(T* y, const T* x, const Weights<T>& w, i64 group_weights, const T*
         });
 
     const auto run = [&](i64 begin, i64 end) {
-        Scratch<T> data(PointRows<T>::size(POINTS, block, cg));
-        const PointRows<T> v(data, POINTS, cg);
+        Scratch<T> data(parts * part_size);
+        const auto part_of = [&](i64 part) { return Points<T>(data + part * part_size, block, kc); };
         for (i64 task = begin; task < end; ++task) {
             const i64 g = task / blocks, first = task % blocks * block, count = std::min(block, tiling.total - first);
             const Planes<T> planes{x + g * cg * s.h * s.w, s.c * s.h * s.w, s.h, s.w, s.pad_h, s.pad_w};
-            planes_to_points<M, B_T<M>>(v, planes, tiling, first, count, cg);
+            for (i64 part = 0; part < parts; ++part)
+                planes_to_points<M, B_T<M>>(part_of(part), planes.from(part * kc), tiling, first, count,
+                                            std::min(kc, cg - part * kc));
             parallel_for(panels, 1, [&](i64 j0, i64 j1) {
                 const i64 columns = std::min(s.ow, std::min(tiling.across, count) * M);
-                Scratch<T> product(PointRows<T>::size(POINTS, block, NR<T>)), strip((M * columns + W<T>)*W<T>);
+                Scratch<T> product(Points<T>::size(POINTS, block, NR<T>)), strip((M * columns + W<T>)*W<T>);
                 Scratch<T> taps(ahead ? 0 : taps_size), local(ahead ? 0 : panel_size);
-                const PointRows<T> m(product, POINTS, NR<T>);
+                const Points<T> m(product, block, NR<T>);
                 Tile<T> t;
                 t.ldc = m.row;
-                t.a_row = v.row;
+                t.a_row = part_of(0).row;
                 t.a_step = 1;
                 t.b_step = NR<T>;
                 t.bias = nullptr;
@@ -360,20 +359,21 @@ void convolve(T* y, const T* x, const Weights<T>& w, i64 group_weights, const T*
                     for (i64 part = 0; part < parts; ++part) {
                         t.k = std::min(kc, cg - part * kc);
                         t.start = part ? Start::ADD : Start::ZERO;
+                        const Points<T> v = part_of(part);
                         const T* panel = weights + ((g * panels + j) * parts + part) * panel_size;
                         if (!ahead) transform_panel(local, g, j, part, taps), panel = local;
                         for (i64 point = 0; point < POINTS; ++point)
                             for (i64 i = 0; i < count; i += height) {
-                                t.c = m.data + point * m.point + i * m.row;
-                                t.a = v.data + point * v.point + i * v.row + part * kc;
+                                t.c = m.at(point, i, 0);
+                                t.a = v.at(point, i, 0);
                                 t.b = panel + point * panel_point<T>(t.k);
                                 multiply_tile(t, std::min(height, count - i));
                             }
                     }
                     for (i64 k = j * NR<T>; k < std::min(kg, (j + 1) * NR<T>); k += W<T>)
-                        points_to_tiles<M>(y + (g * kg + k) * s.oh * s.ow, s.k * s.oh * s.ow, s.oh, s.ow,
-                                           bias ? bias + g * kg + k : nullptr, m.from(k - j * NR<T>), tiling, first,
-                                           count, std::min<i64>(W<T>, kg - k), strip.get());
+                        points_to_planes<M>(y + (g * kg + k) * s.oh * s.ow, s.k * s.oh * s.ow, s.oh, s.ow,
+                                            bias ? bias + g * kg + k : nullptr, m, k - j * NR<T>,
+                                            std::min<i64>(W<T>, kg - k), tiling, first, count, strip.get());
                 }
             });
         }
@@ -404,22 +404,29 @@ void convolve_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
 
     Scratch<T> partials(s.groups * chunks * size);  // (groups, chunks, kg, 9, cg)
     const auto run = [&](i64 begin, i64 end) {
-        Scratch<T> left_data(PointRows<T>::size(POINTS, step, kg)), right_data(PointRows<T>::size(POINTS, step, cg));
-        const PointRows<T> left(left_data, POINTS, kg), right(right_data, POINTS, cg);
+        const i64 left_size = Points<T>::size(POINTS, step, kb), right_size = Points<T>::size(POINTS, step, cb);
+        Scratch<T> left_data(down * left_size), right_data(across * right_size);
+        const auto left_of = [&](i64 i) { return Points<T>(left_data + i * left_size, step, kb); };
+        const auto right_of = [&](i64 i) { return Points<T>(right_data + i * right_size, step, cb); };
         for (i64 task = begin; task < end; ++task) {
             const i64 g = task / chunks, first = task % chunks * chunk, count = std::min(chunk, tiling.total - first);
             const Planes<T> images{x + g * cg * s.h * s.w, s.c * s.h * s.w, s.h, s.w, s.pad_h, s.pad_w};
             const Planes<T> gradients{dy + g * kg * s.oh * s.ow, s.k * s.oh * s.ow, s.oh, s.ow, 0, 0};
             const auto transform = [&](i64 t0, i64 tiles) {
-                planes_to_points<M, B_T<M>>(right, images, tiling, first + t0, tiles, cg);
-                planes_to_points<M, A<M>>(left, gradients, tiling, first + t0, tiles, kg);
+                for (i64 i = 0; i < across; ++i)
+                    planes_to_points<M, B_T<M>>(right_of(i), images.from(i * cb), tiling, first + t0, tiles,
+                                                std::min(cb, cg - i * cb));
+                for (i64 i = 0; i < down; ++i)
+                    planes_to_points<M, A<M>>(left_of(i), gradients.from(i * kb), tiling, first + t0, tiles,
+                                              std::min(kb, kg - i * kb));
             };
             if (!small) transform(0, count);
             parallel_for(down * across, 1, [&](i64 b0, i64 b1) {
-                Scratch<T> sum_data(PointRows<T>::size(POINTS, kb, cb));
-                const PointRows<T> sum(sum_data, POINTS, cb);
+                Scratch<T> sum_data(Points<T>::size(POINTS, kb, cb));
+                const Points<T> sum(sum_data, kb, cb);
                 for (i64 b = b0; b < b1; ++b) {
                     const i64 k0 = b / across * kb, c0 = b % across * cb;
+                    const Points<T> left = left_of(b / across), right = right_of(b % across);
                     const i64 rows = std::min(kb, kg - k0), columns = std::min(cb, cg - c0);
                     for (i64 t0 = 0; t0 < count; t0 += step) {
                         const i64 tiles = std::min(step, count - t0);
@@ -435,9 +442,9 @@ void convolve_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
                         for (i64 point = 0; point < POINTS; ++point)
                             for (i64 j = 0; j < columns; j += NR<T>)
                                 for (i64 i = 0; i < rows; i += height) {
-                                    t.c = sum.data + point * sum.point + i * sum.row + j;
-                                    t.a = left.data + point * left.point + k0 + i;
-                                    t.b = right.data + point * right.point + c0 + j;
+                                    t.c = sum.at(point, i, j);
+                                    t.a = left.at(point, 0, i);
+                                    t.b = right.at(point, 0, j);
                                     t.n = std::min<i64>(NR<T>, columns - j);
                                     multiply_tile(t, std::min(height, rows - i));
                                 }
