@@ -303,6 +303,22 @@ void weights_to_points(T* panel, const Weights<T>& w, i64 o0, i64 outputs, i64 l
     }
 }
 
+// ---- sharing out ----------------------------------------------------------------------------------------------------
+
+/// n things in parts of at most `most`: of 1 or an even number of parts, for two threads and for four.
+i64 part_size(i64 n, i64 most) { return n <= most ? std::max<i64>(n, 1) : ceil_div(n, ceil_div(n, 2 * most) * 2); }
+
+/// run(begin, end) for tasks that do not touch each other's data. Where they would leave a quarter of the threads idle,
+/// one after the other: then each task's own loops are shared out. The results do not depend on who does what.
+template <class F>
+void share_out(i64 tasks, F&& run) {
+    const i64 rounds = ceil_div(tasks, num_threads());
+    if (4 * tasks >= 3 * rounds * num_threads())
+        parallel_for(tasks, 1, run);
+    else
+        run(0, tasks);
+}
+
 // ---- the passes -----------------------------------------------------------------------------------------------------
 
 /// y for s: the shape of this convolution, also when it is the input gradient of another one.
@@ -312,10 +328,10 @@ void convolve(T* y, const T* x, const Weights<T>& w, i64 group_weights, const T*
     const i64 cg = s.c / s.groups, kg = s.k / s.groups;
     const Tiling tiling(M, s.n, s.oh, s.ow);
     if (tiling.total == 0 || kg == 0) return;
-    const i64 blocks = ceil_div(tiling.total, TILES), block = ceil_div(tiling.total, blocks);
+    const i64 block = part_size(tiling.total, TILES), blocks = ceil_div(tiling.total, block);
     const i64 panels = ceil_div(kg, NR<T>), parts = std::max<i64>(1, ceil_div(cg, KC));
     const i64 kc = ceil_div(cg, parts), panel_size = POINTS * panel_point<T>(kc);
-    const i64 part_size = Points<T>::size(POINTS, block, kc), taps_size = 16 * 9 * NR<T>;
+    const i64 slab_size = Points<T>::size(POINTS, block, kc), taps_size = 16 * 9 * NR<T>;
 
     const auto transform_panel = [&](T* panel, i64 g, i64 j, i64 part, T* taps) {
         const i64 l0 = part * kc;
@@ -334,13 +350,13 @@ void convolve(T* y, const T* x, const Weights<T>& w, i64 group_weights, const T*
         });
 
     const auto run = [&](i64 begin, i64 end) {
-        Scratch<T> data(parts * part_size);
-        const auto part_of = [&](i64 part) { return Points<T>(data + part * part_size, block, kc); };
+        Scratch<T> data(parts * slab_size);
+        const auto slab_of = [&](i64 part) { return Points<T>(data + part * slab_size, block, kc); };
         for (i64 task = begin; task < end; ++task) {
             const i64 g = task / blocks, first = task % blocks * block, count = std::min(block, tiling.total - first);
             const Planes<T> planes{x + g * cg * s.h * s.w, s.c * s.h * s.w, s.h, s.w, s.pad_h, s.pad_w};
             for (i64 part = 0; part < parts; ++part)
-                planes_to_points<M, B_T<M>>(part_of(part), planes.from(part * kc), tiling, first, count,
+                planes_to_points<M, B_T<M>>(slab_of(part), planes.from(part * kc), tiling, first, count,
                                             std::min(kc, cg - part * kc));
             parallel_for(panels, 1, [&](i64 j0, i64 j1) {
                 const i64 columns = std::min(s.ow, std::min(tiling.across, count) * M);
@@ -349,7 +365,7 @@ void convolve(T* y, const T* x, const Weights<T>& w, i64 group_weights, const T*
                 const Points<T> m(product, block, NR<T>);
                 Tile<T> t;
                 t.ldc = m.row;
-                t.a_row = part_of(0).row;
+                t.a_row = slab_of(0).row;
                 t.a_step = 1;
                 t.b_step = NR<T>;
                 t.bias = nullptr;
@@ -359,7 +375,7 @@ void convolve(T* y, const T* x, const Weights<T>& w, i64 group_weights, const T*
                     for (i64 part = 0; part < parts; ++part) {
                         t.k = std::min(kc, cg - part * kc);
                         t.start = part ? Start::ADD : Start::ZERO;
-                        const Points<T> v = part_of(part);
+                        const Points<T> v = slab_of(part);
                         const T* panel = weights + ((g * panels + j) * parts + part) * panel_size;
                         if (!ahead) transform_panel(local, g, j, part, taps), panel = local;
                         for (i64 point = 0; point < POINTS; ++point)
@@ -378,12 +394,7 @@ void convolve(T* y, const T* x, const Weights<T>& w, i64 group_weights, const T*
             });
         }
     };
-    // Few blocks: one after the other, and the threads share out each one's channels.
-    const i64 tasks = s.groups * blocks;
-    if (tasks >= 12)
-        parallel_for(tasks, 1, run);
-    else
-        run(0, tasks);
+    share_out(s.groups * blocks, run);
 }
 
 /// dW = G^T [sum over tiles of (A dY A^T) . (B^T X B)] G.
@@ -399,8 +410,9 @@ void convolve_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
     const bool small = POINTS * kg * cg * static_cast<i64>(sizeof(T)) <= 1 << 20;
     const i64 kb = small ? kg : std::min(kg, ROWS), cb = small ? cg : std::min(cg, COLUMNS);
     const i64 down = ceil_div(kg, kb), across = ceil_div(cg, cb);
-    const i64 chunk = std::max({CHUNK, ceil_div(tiling.total, MOST_CHUNKS)});
-    const i64 chunks = ceil_div(tiling.total, chunk), step = small ? NEAR : chunk;
+    const i64 chunk = part_size(tiling.total, std::max(CHUNK, ceil_div(tiling.total, MOST_CHUNKS)));
+    const i64 chunks = ceil_div(tiling.total, chunk);
+    const i64 step = small ? std::min(NEAR, chunk) : chunk;
 
     Scratch<T> partials(s.groups * chunks * size);  // (groups, chunks, kg, 9, cg)
     const auto run = [&](i64 begin, i64 end) {
@@ -465,10 +477,7 @@ void convolve_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
             });
         }
     };
-    if (s.groups * chunks >= 12)
-        parallel_for(s.groups * chunks, 1, run);
-    else
-        run(0, s.groups * chunks);
+    share_out(s.groups * chunks, run);
     parallel_for(s.k, ceil_div(1 << 15, cg * 9 * (chunks + 1)), [&](i64 begin, i64 end) {
         Scratch<T> sum(9 * cg);
         for (i64 k = begin; k < end; ++k) {
