@@ -254,6 +254,16 @@ template <class T>
 void conv2d_backward_input_implicit(T* dx, const T* dy, const T* w, const Conv2dShape& s);
 template <class T>
 void conv2d_backward_weight_implicit(T* dw, const T* dy, const T* x, const Conv2dShape& s);
+/// Whether the three below can do it: 3 x 3, stride and dilation 1; any padding, any groups.
+bool winograd_fits(const Conv2dShape& s);
+/// An infinity or a NaN spoils the tile of 4 x 4 outputs (2 x 2 in tiny images) that sees it, of dw all 9 taps: it
+/// becomes NaN.  float: within 1e-5 of the largest result for normal data, where the other rungs are within 1e-6.
+template <class T>
+void conv2d_winograd(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s);
+template <class T>
+void conv2d_backward_input_winograd(T* dx, const T* dy, const T* w, const Conv2dShape& s);
+template <class T>
+void conv2d_backward_weight_winograd(T* dw, const T* dy, const T* x, const Conv2dShape& s);
 
 // ---- cpu/pool.cpp ---------------------------------------------------------------------------------------------------
 

@@ -196,9 +196,24 @@ void pack_panel(T* out, i64 width, const T* x, i64 row, i64 step, i64 rows, i64 
         }
 }
 
-#define INSTANTIATE(T)                                   \
-    template void multiply_tile<T>(const Tile<T>&, i64); \
-    template void pack_panel<T>(T*, i64, const T*, i64, i64, i64, i64);
+template <class T>
+void unpack_panel(T* x, i64 row, const T* panel, i64 rows, i64 k) {
+    for (i64 l = 0; l < k; l += W<T>) {
+        Vec<T> block[W<T>];
+#pragma GCC unroll 16
+        for (int i = 0; i < W<T>; ++i) block[i] = load(panel + (l + i) * W<T>);
+        transpose<T>(block);
+        const int steps = static_cast<int>(std::min<i64>(W<T>, k - l));
+#pragma GCC unroll 16
+        for (int i = 0; i < W<T>; ++i)
+            if (i < rows) store_partial(x + i * row + l, block[i], steps);
+    }
+}
+
+#define INSTANTIATE(T)                                                  \
+    template void multiply_tile<T>(const Tile<T>&, i64);                \
+    template void pack_panel<T>(T*, i64, const T*, i64, i64, i64, i64); \
+    template void unpack_panel<T>(T*, i64, const T*, i64, i64);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

@@ -66,4 +66,9 @@ void multiply_tile(const Tile<T>& t, i64 m);
 template <class T>
 void pack_panel(T* out, i64 width, const T* x, i64 row, i64 step, i64 rows, i64 k);
 
+/// The way back, for panels of width W: x[i * row + l] = panel[l * W + i] for i < rows <= W and l < k. Whole blocks of
+/// W * W are read, beyond k too.
+template <class T>
+void unpack_panel(T* x, i64 row, const T* panel, i64 rows, i64 k);
+
 }  // namespace glassgrad
