@@ -121,10 +121,10 @@ def _panel(axis, results: list[Result], limits: dict[str, Any]) -> list[tuple[fl
     ridge = peak / copy
     intensities = [r.flops / r.bytes for r in results]
     low, high = min(*intensities, ridge) / 4, max(*intensities, ridge) * 4
-    lowest = min(r.flops / s / 1e9 for r in results for s in r.seconds.values())
+    speeds = [r.flops / s / 1e9 for r in results for s in r.seconds.values()]
     x = np.geomspace(low, high, 200)
     axis.loglog(x, np.minimum(peak, x * copy), color=INK, linewidth=1.6, zorder=2)
-    axis.set(xlim=(low, high), ylim=(lowest / 3, peak * 2.5))
+    axis.set(xlim=(low, high), ylim=(min(speeds) / 3, max(peak * 2.5, max(speeds) * 1.6)))
     for direction in (axis.xaxis, axis.yaxis):
         direction.set_major_formatter("{x:g}")
     axis.set_xlabel("arithmetic intensity: floating-point operations per byte")
