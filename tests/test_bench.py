@@ -96,7 +96,7 @@ def test_peers_are_timed_in_the_same_run(quick):
 
 def result(group, name, ratios, threads=1, limit="", share=0.0):
     seconds = dict.fromkeys(["glassgrad", *ratios], 1.0)
-    return case.Result(group, name, threads, 1, seconds, {}, ratios, 1.0, 1.0, limit, 1.0, share)
+    return case.Result(group, name, threads, 1, seconds, {}, ratios, 1.0, 1e8, limit, 1.0, share)
 
 
 @pytest.mark.parametrize(

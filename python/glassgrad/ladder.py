@@ -24,7 +24,7 @@ import numpy as np
 from .backends import cpp
 from .backends.rungs import LADDERS
 from .bench.case import Result
-from .bench.machine import cpu, limited_to, measured_limits
+from .bench.machine import Limit, cpu, highest, limited_to, measured_limits
 from .errors import ArgumentError, MissingKernel, message
 from .locate import roots
 from .op import REGISTRY
@@ -261,15 +261,15 @@ def _peer(name: str, library: Any, task: Task) -> Callable:
     return partial(function, library, *[None if a is None else library.from_numpy(a) for a in task.arrays])
 
 
-def _measure(task: Task, call: Callable, limit: Callable[[], float]) -> Measured | None:
+def _measure(task: Task, call: Callable, limit: Limit) -> Measured | None:
     """The quickest of many runs, and the limit, measured in turn: clocks change while one looks on."""
     answer = call()
     if answer is NotImplemented:
         return None
     error = task.error(np.asarray(answer))
-    best, highest, end = math.inf, 0.0, time.perf_counter() + _SECONDS
-    while time.perf_counter() < end or not highest:
-        highest = max(highest, limit())
+    best, most, end = math.inf, 0.0, time.perf_counter() + _SECONDS
+    while time.perf_counter() < end or not most:
+        most = max(most, limit(task.bytes))
         stop = time.perf_counter() + 0.005
         while True:
             start = time.perf_counter()
@@ -278,7 +278,7 @@ def _measure(task: Task, call: Callable, limit: Callable[[], float]) -> Measured
             best = min(best, now - start)
             if now >= stop:
                 break
-    return Measured(task, best, highest, error)
+    return Measured(task, best, most, error)
 
 
 # ------------------------------------------------------------------------------------------------------------- showing
@@ -371,7 +371,7 @@ def _draw(rungs: list[Rung], dtype: str, path: Path) -> None:
 
     module = cpp.BACKEND.module  # type: ignore[union-attr]
     with measured_limits(1, module, dtype) as limits:
-        rates = {name: max(limit() for _ in range(5)) for name, limit in limits.items()}
+        rates = highest(limits)
     results = []
     for rung in rungs:
         for m in rung.measured:
