@@ -21,7 +21,7 @@ test-pure: $(VENV)/.installed-test
 	GLASSGRAD_NATIVE=OFF $(BIN)/python -m pip install -q --no-deps --target build/pure .
 	PYTHONPATH=build/pure $(BIN)/python -m pytest -n auto tests/test_ops.py tests/test_autograd.py tests/test_nn.py
 
-# The kernels without Python: once plain for every instruction set, once under ASan and UBSan, the pool under TSan.
+# The kernels without Python: once plain for every instruction set, once under ASan and UBSan, what threads share under TSan.
 CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DGLASSGRAD_PYTHON=OFF -DGLASSGRAD_TESTS=ON
 test-cpp: $(VENV)/.installed-test
 	$(CMAKE) -B build/cpp
@@ -34,6 +34,7 @@ test-cpp: $(VENV)/.installed-test
 	$(BIN)/cmake --build build/tsan
 	build/tsan/kernel_tests_avx2 parallel
 	build/tsan/kernel_tests_avx2 allocator
+	build/tsan/kernel_tests_avx2 threads
 
 # Random bytes to every kernel, under ASan and UBSan: make fuzz SECONDS=60 (of each target). Needs Clang with libFuzzer;
 # root on a system with apt gets it.
