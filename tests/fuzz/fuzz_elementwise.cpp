@@ -30,7 +30,7 @@ View<const T> single(const T* x) {
 }
 
 /// The kernel of one element of each of the views must give what the whole call gave: the same bits, or within some
-/// roundings of 1 and the result.
+/// roundings of the inputs and the result.
 template <class Y, class Kernel, class... T>
 void check(Input& in, const char* op, const std::vector<i64>& shape, double ulps, Kernel&& kernel,
            const Strided<T>&... inputs) {
@@ -52,8 +52,9 @@ void check(Input& in, const char* op, const std::vector<i64>& shape, double ulps
         if constexpr (std::is_same_v<Y, bool>) {
             expect_same_bits(&alone, &y[i], 1, here);
         } else {
-            const Wide<Y> one = ulps > 0, size = std::abs(Wide<Y>(alone));
-            expect<Y>(y[i], alone, may_overflow<Y>(size) ? 0 : one + size, ulps, here);
+            Wide<Y> size = std::abs(Wide<Y>(alone));
+            std::apply([&](const auto&... v) { ((size += std::abs(Wide<Y>(v.data[0]))), ...); }, singles);
+            expect<Y>(y[i], alone, ulps > 0 ? size : 0, ulps, here);
         }
     }
 }

@@ -62,9 +62,11 @@ void check(Input& in, const Layout& l, double eps, Forward&& forward, Backward&&
         if (!comparable[g]) continue;
         const W d = x[i] - m[g], a = w ? w[p] : T(1), c = b ? b[p] : T(0);
         const W h = d * r[g];
+        if (may_overflow<T>(std::abs(a) * r[g])) continue;
         expect<T>(y[i], h * a + c,
-                  std::abs(a) * r[g] * (std::abs(d) * (1 + blur[g] / unit) + off[g] / unit) + std::abs(c), 8,
-                  [&] { return text("y")() + " at " + std::to_string(i); });
+                  std::abs(a) * r[g] * (std::abs(d) * (1 + blur[g] / unit) + off[g] / unit) + std::abs(c) +
+                      std::abs(d) * std::numeric_limits<T>::denorm_min() / unit,
+                  8, [&] { return text("y")() + " at " + std::to_string(i); });
     }
 
     // Backward from the statistics that forward gave: its errors are its own.
@@ -91,7 +93,7 @@ void check(Input& in, const Layout& l, double eps, Forward&& forward, Backward&&
         const W h = (W(x[i]) - mean[g]) * rstd[g], a = W(dy[i]) * (w ? w[p] : T(1));
         g1[g] += a, g1_size[g] += std::abs(a);
         g2[g] += a * h, g2_size[g] += std::abs(a * h);
-        largest[g] = std::max({largest[g], std::abs(W(dy[i])), std::abs(a), std::abs(W(x[i]))});
+        largest[g] = std::max({largest[g], std::abs(W(dy[i])), std::abs(a), std::abs(W(x[i])), W(rstd[g])});
         ew[p] += dy[i] * h, ew_size[p] += std::abs(dy[i] * h);
         eb[p] += dy[i], eb_size[p] += std::abs(W(dy[i]));
     }

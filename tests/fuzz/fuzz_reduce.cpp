@@ -107,6 +107,7 @@ void reductions(Input& in) {
                         if (std::isfinite(y)) fail(here() + ": finite");
                         return;
                     }
+                    if (may_overflow<T>(size)) return;
                     const W off = 80 * std::numeric_limits<T>::epsilon() * size / count;  // of the mean
                     expect<T>(y, squares / divisor, squares + count * off * off, 90, here);
                 });

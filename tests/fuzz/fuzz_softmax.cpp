@@ -95,9 +95,10 @@ void rows(Input& in) {
             }
             const W d = W(xi[j]) - lse[i], up = dlosses[i];
             const W slope = j == target[i] ? std::expm1(d) : std::exp(d);
-            // The rounding of x - lse moves exp by d exp(d).
+            // The rounding of x - lse moves exp by d exp(d), which may underflow.
+            const W moved = std::isfinite(d) ? std::abs(d) * std::exp(d) : W(0);
             expect<T>(ce_dx[at], slope * up,
-                      std::abs(up) * (std::abs(slope) + std::exp(d) * (std::isfinite(d) ? std::abs(d) : W(0))), 16,
+                      std::abs(up) * (std::abs(slope) + moved + least / std::numeric_limits<T>::epsilon()), 16,
                       here("cross_entropy_backward"));
         }
         const auto here = [&] { return text("cross_entropy")() + " at " + list({i}); };
