@@ -33,6 +33,7 @@ constexpr i64 KC = 256;
 // where there is AVX-512).
 constexpr i64 BAND_BYTES = VECTOR_BYTES == 64 ? 384 << 10 : 96 << 10;
 constexpr i64 WORK_PER_CHUNK = 1 << 20;  // multiply-adds; about 20 us, thirty times what handing a chunk over costs
+constexpr i64 FEW_TAPS = 48;             // see implicit_forward
 constexpr i64 TASKS = 16;                // wanted; fewer when they would be narrower than FEWEST_PIXELS
 constexpr i64 FEWEST_PIXELS = 192;
 
@@ -50,35 +51,48 @@ struct Panels {
     i64 size() const { return ceil_div(rows, height()) * height() * steps; }
 };
 
-/// Pixels of a band from one row of c to the next: whole vectors, and never a power of two apart.
+/// From one row of sums to the next: whole vectors, and never a power of two of them.
 template <class T>
 i64 row_pitch(i64 pixels) {
     return (ceil_div(pixels, W<T>) | 1) * W<T>;
 }
 
-/// For `count` frames, frame_size apart: c: (rows, row_pitch(pixels)) = bias + sum over l of a[l] * frame[offset[l] +
-/// p].
+/// Neighbouring outputs: `count` runs of so many pixels, and how far apart the runs are in c and in the frame.
+struct Runs {
+    i64 count, pixels, in_c, in_frame;
+};
+/// Where c goes: rows and images so far apart.
+struct Target {
+    i64 row, image;
+};
+
+/// c[image, row, run, p] = bias[row] + sum over l of a[row, l] * frame[offset[l] + p] for `count` frames, frame_size
+/// apart.
 template <class T>
-void multiply_frames(T* c, const Panels<T>& a, const T* frame, i64 frame_size, i64 count, const i64* offset, i64 pixels,
-                     const T* bias) {
+void multiply_frames(T* c, Target to, const Panels<T>& a, const T* frame, i64 frame_size, i64 count, const i64* offset,
+                     Runs runs, const T* bias) {
     const i64 height = a.height(), columns = tap_tile_vectors(static_cast<int>(height)) * W<T>;
     TapTile<T> t;
-    t.ldc = row_pitch<T>(pixels);
+    t.ldc = to.row;
     t.a_step = height;
     i64 l = 0;
     do {  // at least once: without steps c is the bias
         t.steps = std::min(KC, a.steps - l);
         t.offset = offset + l;
         t.accumulate = l > 0;
-        for (i64 f = 0; f < count; ++f)
-            for (i64 p = 0; p < pixels; p += columns)
+        for (i64 run = 0; run < count * runs.count; ++run) {
+            const i64 image = run / runs.count, r = run % runs.count;
+            for (i64 p = 0; p < runs.pixels; p += columns) {
+                t.n = std::min(columns, runs.pixels - p);
+                t.image = frame + image * frame_size + r * runs.in_frame + p;
                 for (i64 i = 0; i < a.rows; i += height) {
-                    t.c = c + (f * a.rows + i) * t.ldc + p;
+                    t.c = c + image * to.image + i * to.row + r * runs.in_c + p;
                     t.a = a.data + i * a.steps + l * height;
-                    t.image = frame + f * frame_size + p;
                     t.bias = bias ? bias + i : nullptr;
-                    multiply_tap_tile(t, std::min(height, a.rows - i), ceil_div(std::min(columns, pixels - p), W<T>));
+                    multiply_tap_tile(t, std::min(height, a.rows - i));
                 }
+            }
+        }
         l += KC;
     } while (l < a.steps);
 }
@@ -107,30 +121,28 @@ Bands cut_bands(i64 n, i64 groups, i64 out_rows, i64 frame_row, i64 sum_row, i64
 
 // ---- forward --------------------------------------------------------------------------------------------------------
 
-/// The frames of `channels` planes for the output rows [o0, o0 + rows): (kept rows, kept columns, channels, rows +
-/// halo, ow + halo).
+/// The frames of `channels` planes for the output rows from o0 on: (kept rows, kept columns, channels, f.plane).
 template <class T>
-void cut_input(T* out, const T* x, i64 channels, i64 o0, i64 rows, const Conv2dShape& s) {
+void cut_input(T* out, const FrameShape& f, const T* x, i64 channels, i64 o0, const Conv2dShape& s) {
     const Axis v = rows_axis(s), h = cols_axis(s);
-    const i64 frame_rows = rows + v.halo(), frame_cols = h.out + h.halo();
     for (i64 r = 0; r < v.kept(); ++r)
         for (i64 q = 0; q < h.kept(); ++q)
-            for (i64 c = 0; c < channels; ++c, out += frame_rows * frame_cols)
-                cut_frame(out, frame_rows, frame_cols, x + c * s.h * s.w, s.h, s.w,
-                          {o0 * v.stride + v.phase(r) - v.pad, v.stride}, {h.phase(q) - h.pad, h.stride});
+            for (i64 c = 0; c < channels; ++c, out += f.plane)
+                cut_frame(out, f, x + c * s.h * s.w, s.h, s.w, {o0 * v.stride + v.phase(r) - v.pad, v.stride},
+                          {h.phase(q) - h.pad, h.stride});
 }
 
 /// Where tap (r, q) of channel c begins in the frames that cut_input made.
-inline i64 input_offset(i64 c, i64 r, i64 q, i64 channels, i64 rows, const Conv2dShape& s) {
+inline i64 input_offset(i64 c, i64 r, i64 q, const FrameShape& f, i64 channels, const Conv2dShape& s) {
     const Axis v = rows_axis(s), h = cols_axis(s);
     const i64 plane = (r % v.period() * h.kept() + q % h.period()) * channels + c;
-    return (plane * (rows + v.halo()) + v.shift(r)) * (h.out + h.halo()) + h.shift(q);
+    return plane * f.plane + v.shift(r) * f.width + h.shift(q);
 }
 
 template <class T>
 void implicit_forward(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s) {
     const Axis v = rows_axis(s), h = cols_axis(s);
-    const i64 cg = s.c / s.groups, kg = s.k / s.groups, taps = cg * s.kh * s.kw, width = h.out + h.halo();
+    const i64 cg = s.c / s.groups, kg = s.k / s.groups, taps = cg * s.kh * s.kw, width = input_width(s);
     if (s.n * s.k * s.oh * s.ow == 0) return;
 
     const Panels<T> shape{nullptr, kg, taps};
@@ -144,32 +156,41 @@ void implicit_forward(T* y, const T* x, const T* w, const T* bias, const Conv2dS
 
     const i64 planes = v.kept() * h.kept() * cg;
     const Bands b = cut_bands<T>(s.n, s.groups, s.oh, planes * width, kg * width, v.halo(), width);
+    const FrameShape f = frame_shape<T>(b.rows + v.halo(), width);
     std::vector<i64> offset;
     for (i64 c = 0; c < cg; ++c)
         for (i64 r = 0; r < s.kh; ++r)
-            for (i64 q = 0; q < s.kw; ++q) offset.push_back(input_offset(c, r, q, cg, b.rows, s));
-    const i64 most_pixels = (b.rows - 1) * width + s.ow, frame_size = planes * (b.rows + v.halo()) * width;
-    const i64 pitch = row_pitch<T>(most_pixels);
+            for (i64 q = 0; q < s.kw; ++q) offset.push_back(input_offset(c, r, q, f, cg, s));
+    const i64 most_pixels = (b.rows - 1) * width + s.ow, frame_size = planes * f.plane;
+    // Sums go to y at once where its rows are as long as the frame's, or the taps so few that a copy would cost more
+    // than lanes that idle at the end of each row; else by way of L2.
+    const bool at_once = width == s.ow || taps <= FEW_TAPS;
     const i64 work = kg * taps * b.images * most_pixels;
     parallel_for(b.tasks, ceil_div(WORK_PER_CHUNK, work + 1), [&](i64 begin, i64 end) {
-        // The last tile reads on to the end of its vectors.
-        Scratch<T> frame(b.images * frame_size + W<T>), sums(b.images * kg * pitch);
-        std::fill(frame + b.images * frame_size, frame + b.images * frame_size + W<T>, T(0));
+        const i64 slack = h.halo() + tap_tile_vectors(static_cast<int>(height)) * W<T>;  // tiles read on to their end
+        Scratch<T> frame(b.images * frame_size + slack);
+        Scratch<T> sums(at_once ? 0 : b.images * kg * row_pitch<T>(most_pixels));
         for (i64 task = begin; task < end; ++task) {
             const i64 band = task % b.bands, g = task / b.bands % s.groups, i0 = task / b.bands / s.groups * b.images;
             const i64 o0 = band * b.rows, rows = std::min(b.rows, s.oh - o0), images = std::min(b.images, s.n - i0);
-            const i64 pixels = (rows - 1) * width + s.ow;
             for (i64 i = 0; i < images; ++i)
-                cut_input(frame + i * frame_size, x + ((i0 + i) * s.c + g * cg) * s.h * s.w, cg, o0, b.rows, s);
-            multiply_frames<T>(sums, {packed + g * shape.size(), kg, taps}, frame, frame_size, images, offset.data(),
-                               pixels, bias ? bias + g * kg : nullptr);
-            const i64 step = row_pitch<T>(pixels);
-            for (i64 i = 0; i < images; ++i)
-                for (i64 k = 0; k < kg; ++k) {
-                    const T* from = sums + (i * kg + k) * step;
-                    T* to = y + (((i0 + i) * s.k + g * kg + k) * s.oh + o0) * s.ow;
-                    for (i64 o = 0; o < rows; ++o) std::copy(from + o * width, from + o * width + s.ow, to + o * s.ow);
-                }
+                cut_input(frame + i * frame_size, f, x + ((i0 + i) * s.c + g * cg) * s.h * s.w, cg, o0, s);
+            std::fill(frame + images * frame_size, frame + images * frame_size + slack, T(0));
+            const Panels<T> a{packed + g * shape.size(), kg, taps};
+            const T* group_bias = bias ? bias + g * kg : nullptr;
+            T* out = y + ((i0 * s.k + g * kg) * s.oh + o0) * s.ow;
+            if (at_once) {
+                const Runs runs = width == s.ow ? Runs{1, rows * s.ow, 0, 0} : Runs{rows, s.ow, s.ow, width};
+                multiply_frames<T>(out, {s.oh * s.ow, s.k * s.oh * s.ow}, a, frame, frame_size, images, offset.data(),
+                                   runs, group_bias);
+                continue;
+            }
+            const i64 pixels = (rows - 1) * width + s.ow, pitch = row_pitch<T>(pixels);
+            multiply_frames<T>(sums.get(), {pitch, kg * pitch}, a, frame, frame_size, images, offset.data(),
+                               {1, pixels, 0, 0}, group_bias);
+            for (i64 i = 0; i < images * kg; ++i)
+                for (i64 o = 0; o < rows; ++o)
+                    copy_row(out + ((i / kg * s.k + i % kg) * s.oh + o) * s.ow, sums + i * pitch + o * width, s.ow);
         }
     });
 }
@@ -184,6 +205,7 @@ struct Phases {
     i64 count() const { return (axis.in - 1 + axis.pad) / axis.stride - first() + 1; }
     bool has(i64 a, i64 r) const { return (r * axis.dil - a) % axis.stride == 0; }
     i64 place(i64 a, i64 r) const { return axis.halo() - (r * axis.dil - a) / axis.stride; }
+    i64 begin() const { return first() - axis.halo(); }  // of the frame, in dy
     i64 pixel(i64 u, i64 a) const { return u * axis.stride + a - axis.pad; }
 };
 
@@ -191,11 +213,13 @@ template <class T>
 void implicit_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& s) {
     const Phases v{rows_axis(s)}, h{cols_axis(s)};
     const i64 cg = s.c / s.groups, kg = s.k / s.groups, window = s.kh * s.kw, taps = cg * window;
-    const i64 width = h.count() + h.axis.halo(), phases = s.stride_h * s.stride_w;
+    const i64 phases = s.stride_h * s.stride_w, cols = h.count() + h.axis.halo();
+    const i64 width = cols - std::min(shared_zeros(cols, s.ow, {h.begin(), 1}), h.axis.halo());
     if (s.n * s.c * s.h * s.w == 0) return;
 
     // For every phase, the taps it has.
     const Bands b = cut_bands<T>(s.n, s.groups, v.count(), kg * width, cg * width, v.axis.halo(), width);
+    const FrameShape f = frame_shape<T>(b.rows + v.axis.halo(), width);
     std::vector<std::vector<i64>> taps_of(phases), offset(phases);
     std::vector<i64> start(phases + 1);
     for (i64 a = 0; a < phases; ++a) {
@@ -204,7 +228,7 @@ void implicit_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& 
                 if (v.has(a / s.stride_w, r) && h.has(a % s.stride_w, q)) taps_of[a].push_back(r * s.kw + q);
         for (i64 k = 0; k < kg; ++k)
             for (i64 tap : taps_of[a])
-                offset[a].push_back((k * (b.rows + v.axis.halo()) + v.place(a / s.stride_w, tap / s.kw)) * width +
+                offset[a].push_back(k * f.plane + v.place(a / s.stride_w, tap / s.kw) * width +
                                     h.place(a % s.stride_w, tap % s.kw));
         start[a + 1] = start[a] + Panels<T>{nullptr, cg, static_cast<i64>(offset[a].size())}.size();
     }
@@ -221,35 +245,44 @@ void implicit_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& 
         }
     });
 
-    const i64 most_pixels = (b.rows - 1) * width + h.count(), frame_size = kg * (b.rows + v.axis.halo()) * width;
+    const i64 most_pixels = (b.rows - 1) * width + h.count(), frame_size = kg * f.plane;
+    const bool at_once = phases == 1 && (width == s.w || kg * window <= FEW_TAPS);
     const i64 work = kg * taps * b.images * most_pixels;
     parallel_for(b.tasks, ceil_div(WORK_PER_CHUNK, work + 1), [&](i64 begin, i64 end) {
-        Scratch<T> frame(b.images * frame_size + W<T>), sums(b.images * cg * row_pitch<T>(most_pixels));
-        std::fill(frame + b.images * frame_size, frame + b.images * frame_size + W<T>, T(0));
+        const i64 slack = h.axis.halo() + tap_tile_vectors(static_cast<int>(panel_height(cg))) * W<T>;
+        Scratch<T> frame(b.images * frame_size + slack);
+        Scratch<T> sums(at_once ? 0 : b.images * cg * row_pitch<T>(most_pixels));
         for (i64 task = begin; task < end; ++task) {
             const i64 band = task % b.bands, g = task / b.bands % s.groups, i0 = task / b.bands / s.groups * b.images;
             const i64 u0 = v.first() + band * b.rows, rows = std::min(b.rows, v.first() + v.count() - u0);
             const i64 images = std::min(b.images, s.n - i0);
-            const i64 pixels = (rows - 1) * width + h.count(), step = row_pitch<T>(pixels);
+            const i64 pixels = (rows - 1) * width + h.count(), pitch = row_pitch<T>(pixels);
             for (i64 i = 0; i < images; ++i)
                 for (i64 k = 0; k < kg; ++k)
-                    cut_frame(frame + i * frame_size + k * (b.rows + v.axis.halo()) * width, b.rows + v.axis.halo(),
-                              width, dy + ((i0 + i) * s.k + g * kg + k) * s.oh * s.ow, s.oh, s.ow,
-                              {u0 - v.axis.halo(), 1}, {h.first() - h.axis.halo(), 1});
+                    cut_frame(frame + i * frame_size + k * f.plane, f, dy + ((i0 + i) * s.k + g * kg + k) * s.oh * s.ow,
+                              s.oh, s.ow, {u0 - v.axis.halo(), 1}, {h.begin(), 1});
+            std::fill(frame + images * frame_size, frame + images * frame_size + slack, T(0));
+            if (at_once) {  // stride 1: every element of the frame's grid is a pixel
+                const Runs runs = width == s.w ? Runs{1, rows * s.w, 0, 0} : Runs{rows, s.w, s.w, width};
+                multiply_frames<T>(dx + ((i0 * s.c + g * cg) * s.h + band * b.rows) * s.w, {s.h * s.w, s.c * s.h * s.w},
+                                   {packed + g * start[1], cg, kg * window}, frame, frame_size, images,
+                                   offset[0].data(), runs, nullptr);
+                continue;
+            }
             for (i64 a = 0; a < phases; ++a) {
-                multiply_frames<T>(sums,
+                multiply_frames<T>(sums.get(), {pitch, cg * pitch},
                                    {packed + g * start[phases] + start[a], cg, static_cast<i64>(offset[a].size())},
-                                   frame, frame_size, images, offset[a].data(), pixels, nullptr);
+                                   frame, frame_size, images, offset[a].data(), {1, pixels, 0, 0}, nullptr);
                 const i64 x0 = h.pixel(h.first(), a % s.stride_w);
                 const ValidRange valid = valid_range(h.count(), s.stride_w, x0, s.w);
                 for (i64 i = 0; i < images * cg; ++i)
                     for (i64 u = 0; u < rows; ++u) {
                         const i64 iy = v.pixel(u0 + u, a / s.stride_w);
                         if (iy < 0 || iy >= s.h) continue;
-                        const T* from = sums + i * step + u * width;
+                        const T* from = sums + i * pitch + u * width;
                         T* to = dx + (((i0 + i / cg) * s.c + g * cg + i % cg) * s.h + iy) * s.w + x0;
                         if (s.stride_w == 1)
-                            std::copy(from + valid.begin, from + valid.end, to + valid.begin);
+                            copy_row(to + valid.begin, from + valid.begin, valid.end - valid.begin);
                         else
                             for (i64 j = valid.begin; j < valid.end; ++j) to[j * s.stride_w] = from[j];
                     }
@@ -266,7 +299,7 @@ template <class T>
 void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape& s) {
     const Axis v = rows_axis(s), h = cols_axis(s);
     const i64 cg = s.c / s.groups, kg = s.k / s.groups, window = s.kh * s.kw, taps = cg * window;
-    const i64 width = h.out + h.halo(), kept = v.kept() * h.kept(), size = kg * taps;
+    const i64 width = input_width(s), kept = v.kept() * h.kept(), size = kg * taps;
     if (size == 0) return;
     if (s.n * s.oh * s.ow == 0) return void(std::fill(dw, dw + s.k * taps, T(0)));
 
@@ -285,10 +318,12 @@ void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
 
     // Few channels make low tiles, so their rows of col, of all taps, are copied together.
     const bool in_place = block >= MR / 2;
-    const i64 frame_size = kept * block * (rows + v.halo()) * width, steps = ceil_div(pixels, ceil_div(pixels, KC));
+    const bool framed = is_framed(s) && s.h * s.w * static_cast<i64>(sizeof(T)) % 512;
+    const FrameShape f = framed ? FrameShape{s.h, s.w, s.h * s.w} : frame_shape<T>(rows + v.halo(), width);
+    const i64 steps = ceil_div(pixels, ceil_div(pixels, KC));
     Scratch<T> partials(s.groups * chunks * size);
     parallel_for(s.groups * chunks * blocks, 1, [&](i64 begin, i64 end) {
-        Scratch<T> frame(frame_size), right(round_up(kg, NR<T>) * pixels);
+        Scratch<T> frames(framed ? 0 : kept * block * f.plane + h.halo()), right(round_up(kg, NR<T>) * pixels);
         Scratch<T> col(in_place ? 0 : block * window * steps);
         for (i64 task = begin; task < end; ++task) {
             const i64 c0 = task % blocks * block, channels = std::min(block, cg - c0);
@@ -298,7 +333,13 @@ void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
             for (i64 unit = chunk * per_chunk; unit < std::min(units, (chunk + 1) * per_chunk); ++unit) {
                 const i64 image = unit / ceil_div(s.oh, rows), o0 = unit % ceil_div(s.oh, rows) * rows;
                 const i64 here = std::min(rows, s.oh - o0), count = (here - 1) * width + s.ow;
-                cut_input(frame.get(), x + (image * s.c + g * cg + c0) * s.h * s.w, channels, o0, rows, s);
+                const T* from = x + (image * s.c + g * cg + c0) * s.h * s.w;
+                const T* frame = framed ? from + o0 * s.w : frames;
+                if (!framed) {
+                    cut_input(frames.get(), f, from, channels, o0, s);
+                    T* end = frames + kept * channels * f.plane;
+                    std::fill(end, end + h.halo(), T(0));
+                }
                 const T* gradient = dy + ((image * s.k + g * kg) * s.oh + o0) * s.ow;
                 for (i64 j = 0; j < kg; j += NR<T>)
                     for (i64 o = 0; o < here; ++o) {
@@ -326,18 +367,17 @@ void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
                         }
                     };
                     const auto offset = [&](i64 c, i64 tap) {
-                        return input_offset(c, tap / s.kw, tap % s.kw, channels, rows, s) + p;
+                        return input_offset(c, tap / s.kw, tap % s.kw, f, channels, s) + p;
                     };
                     if (!in_place)
                         for (i64 i = 0; i < window * channels; ++i) {
                             const T* from = frame + offset(i % channels, i / channels);
-                            std::copy(from, from + t.k, col + i * steps);
+                            copy_row(col + i * steps, from, t.k);
                         }
                     for (i64 j = 0; j < kg; j += NR<T>)
                         if (in_place)
                             for (i64 tap = 0; tap < window; ++tap)
-                                multiply(j, tap * channels, channels, frame + offset(0, tap),
-                                         (rows + v.halo()) * width);
+                                multiply(j, tap * channels, channels, frame + offset(0, tap), f.plane);
                         else
                             multiply(j, 0, window * channels, col, steps);
                 }
@@ -345,18 +385,22 @@ void implicit_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape&
         }
     });
     // A block's sums lie (tap, channel, k); dw is (k, channel, tap).
-    parallel_for(ceil_div(s.k, W<T>), ceil_div(1 << 15, taps * chunks * W<T>), [&](i64 begin, i64 end) {
-        for (i64 k = begin * W<T>; k < std::min(end * W<T>, s.k); ++k)
+    const i64 vectors = ceil_div(kg, W<T>);
+    parallel_for(s.groups * vectors, ceil_div(1 << 15, taps * chunks * W<T>), [&](i64 begin, i64 end) {
+        for (i64 i = begin; i < end; ++i) {
+            const i64 g = i / vectors, k = i % vectors * W<T>, lanes = std::min<i64>(W<T>, kg - k);
             for (i64 c = 0; c < cg; ++c) {
                 const i64 c0 = c / block * block, channels = std::min(block, cg - c0);
                 for (i64 tap = 0; tap < window; ++tap) {
-                    const T* from =
-                        partials + k / kg * chunks * size + (c0 * window + tap * channels + c - c0) * kg + k % kg;
-                    T sum = from[0];
-                    for (i64 chunk = 1; chunk < chunks; ++chunk) sum += from[chunk * size];
-                    dw[(k * cg + c) * window + tap] = sum;
+                    const T* from = partials + g * chunks * size + (c0 * window + tap * channels + c - c0) * kg + k;
+                    Vec<T> sum = load_partial(from, static_cast<int>(lanes));
+                    for (i64 chunk = 1; chunk < chunks; ++chunk)
+                        sum += load_partial(from + chunk * size, static_cast<int>(lanes));
+                    T* to = dw + ((g * kg + k) * cg + c) * window + tap;
+                    for (i64 lane = 0; lane < lanes; ++lane) to[lane * taps] = sum[lane];
                 }
             }
+        }
     });
 }
 

@@ -20,8 +20,9 @@ void tap_tile(const TapTile<T>& t) {
     const T *a = t.a, *image = t.image;
     const i64* offset = t.offset;
     const i64 a_step = t.a_step;
-    for (const i64* end = offset + t.steps; offset != end; ++offset, a += a_step) {
-        const T* b = image + *offset;
+    const int last = static_cast<int>(t.n) - (V - 1) * W<T>;  // lanes of the last vector of a row
+    const auto step = [&]() __attribute__((always_inline)) {
+        const T* b = image + *offset++;
         Vec<T> right[V];
 #pragma GCC unroll 8
         for (int v = 0; v < V; ++v) right[v] = load(b + v * W<T>);
@@ -31,18 +32,34 @@ void tap_tile(const TapTile<T>& t) {
 #pragma GCC unroll 8
             for (int v = 0; v < V; ++v) sum[i][v] += left * right[v];
         }
+        a += a_step;
+    };
+    // c is needed at the end and may be far away: it is asked for a row at a time, while steps are done.
+    i64 l = t.steps;
+    const T* ahead = t.c;
+    for (i64 i = std::min<i64>(M, l); i > 0; --i, --l, ahead += t.ldc) {
+        step();
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v)
+            if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(ahead + v * W<T>, 1);
     }
+    for (; l > 0; --l) step();
+
     T* c = t.c;
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i, c += t.ldc)
 #pragma GCC unroll 8
         for (int v = 0; v < V; ++v) {
+            T* to = c + v * W<T>;
             Vec<T>& s = sum[i][v];
             if (t.accumulate)
-                s += load(c + v * W<T>);
+                s += v == V - 1 ? load_partial(to, last) : load(to);
             else if (t.bias)
                 s += broadcast(t.bias[i]);
-            store(c + v * W<T>, s);
+            if (v == V - 1)
+                store_partial(to, s, last);
+            else
+                store(to, s);
         }
 }
 
@@ -57,15 +74,16 @@ constexpr auto tile_or_null() {
 }  // namespace
 
 template <class T>
-void multiply_tap_tile(const TapTile<T>& t, i64 m, i64 vectors) {
+void multiply_tap_tile(const TapTile<T>& t, i64 m) {
     static constexpr auto tiles = []<int... I>(std::integer_sequence<int, I...>) {
         return std::array<void (*)(const TapTile<T>&), sizeof...(I)>{
             tile_or_null<T, I / MOST_VECTORS + 1, I % MOST_VECTORS + 1>()...};
     }(std::make_integer_sequence<int, MR * MOST_VECTORS>());
+    const i64 vectors = (t.n + W<T> - 1) / W<T>;
     tiles[static_cast<std::size_t>((m - 1) * MOST_VECTORS + vectors - 1)](t);
 }
 
-#define INSTANTIATE(T) template void multiply_tap_tile<T>(const TapTile<T>&, i64, i64);
+#define INSTANTIATE(T) template void multiply_tap_tile<T>(const TapTile<T>&, i64);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

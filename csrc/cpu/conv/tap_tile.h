@@ -18,8 +18,8 @@ namespace glassgrad {
 /// wait for one another. 8 at most.
 constexpr int tap_tile_vectors(int m) { return std::min(8, (MR + 1) * NV / (m + 1)); }
 
-/// c: (m, vectors * W), rows ldc apart = start + sum over steps of a[l * a_step + i] * image[offset[l] + j].
-/// start is c itself, bias[i], or 0 without either. Whole vectors are read and written.
+/// c: (m, n), rows ldc apart = start + sum over steps of a[l * a_step + i] * image[offset[l] + j].
+/// start is c itself, bias[i], or 0 without either. Whole vectors of the image are read, beyond n too.
 template <class T>
 struct TapTile {
     T* c;
@@ -28,13 +28,13 @@ struct TapTile {
     i64 a_step;
     const T* image;
     const i64* offset;
-    i64 steps;
+    i64 n, steps;
     bool accumulate;
     const T* bias;  // null: none
 };
 
-/// 1 <= m <= MR, 1 <= vectors <= tap_tile_vectors(m).
+/// 1 <= m <= MR, 1 <= t.n <= tap_tile_vectors(m) * W.
 template <class T>
-void multiply_tap_tile(const TapTile<T>& t, i64 m, i64 vectors);
+void multiply_tap_tile(const TapTile<T>& t, i64 m);
 
 }  // namespace glassgrad
