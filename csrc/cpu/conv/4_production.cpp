@@ -21,7 +21,7 @@ struct Kernels {
 
 bool is_depthwise(const Conv2dShape& s) { return s.groups > 1 && s.c == s.groups; }
 bool is_for_winograd(const Conv2dShape& s) {
-    return winograd_fits(s) && std::min(s.c, s.k) / s.groups >= 32;
+    return winograd_fits(s) && std::min(s.c, s.k) / s.groups >= 16;
 }
 bool is_any(const Conv2dShape&) { return true; }
 
