@@ -20,12 +20,16 @@ struct Kernels {
 };
 
 bool is_depthwise(const Conv2dShape& s) { return s.groups > 1 && s.c == s.groups; }
+bool is_for_winograd(const Conv2dShape& s) {
+    return winograd_fits(s) && std::min(s.c, s.k) / s.groups >= 32;
+}
 bool is_any(const Conv2dShape&) { return true; }
 
 /// The first row that fits is taken; one whose numbers differ in rounding (Winograd's) goes before the last.
 template <class T>
 constexpr Kernels<T> TABLE[] = {
     {is_depthwise, conv2d_implicit<T>, conv2d_backward_input_implicit<T>, depthwise_backward_weight<T>},
+    {is_for_winograd, conv2d_winograd<T>, conv2d_backward_input_winograd<T>, conv2d_backward_weight_winograd<T>},
     {is_any, conv2d_implicit<T>, conv2d_backward_input_implicit<T>, conv2d_backward_weight_implicit<T>},
 };
 
