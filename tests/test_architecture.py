@@ -114,7 +114,7 @@ def test_every_op_that_says_it_is_native_is():
     assert not [name for name in fused if not hasattr(module, name)]
 
 
-@pytest.mark.parametrize("ladder", ["matmul", "conv"])
+@pytest.mark.parametrize("ladder", ["matmul", "conv", "softmax"])
 def test_every_rung_explains_itself(ladder):
     rungs = sorted((ROOT / "csrc/cpu" / ladder).glob("[0-9]_*.cpp"))
     assert len(rungs) >= 3

@@ -183,6 +183,21 @@ def test_cross_entropy_at_the_edges(torch, backend):
     assert logits.grad.numpy()[0].tolist() == [0.0, 0.0]  # what is ignored is not looked at
 
 
+def test_cross_entropy_far_from_zero_keeps_its_digits(torch, backend, rng):
+    """Logits near 1e4 have 1e-3 between neighbours in float32; what is computed from them has all of its 24 bits."""
+    logits = (1e4 + rng.integers(-3000, 3000, (8, 5)) / 1024).astype(np.float32)
+    target = rng.integers(0, 5, 8)
+    x, t = gg.from_numpy(logits).requires_grad_(), torch.from_numpy(logits).double().requires_grad_()
+    loss, exact = (
+        F.cross_entropy(x, gg.from_numpy(target)),
+        torch.nn.functional.cross_entropy(t, torch.from_numpy(target)),
+    )
+    loss.backward()
+    exact.backward()
+    np.testing.assert_allclose(loss.item(), exact.item(), rtol=1e-6)
+    np.testing.assert_allclose(x.grad.numpy(), t.grad.numpy(), rtol=2e-6)
+
+
 def test_second_derivatives(backend, rng):
     x, target = classification(rng, (4, 3), ignored=(1,))
     x, target = gg.from_numpy(x).requires_grad_(), gg.from_numpy(target)

@@ -23,11 +23,12 @@ struct AllocatorStats {
 };
 AllocatorStats allocator_stats() noexcept;
 
-/// Scratch memory of a kernel: freed at the end of the scope.
+/// Scratch memory of a kernel, n elements: freed at the end of the scope. Error when their bytes overflow.
 template <class T>
 class Scratch {
   public:
-    explicit Scratch(i64 n) : data_(static_cast<T*>(allocate(static_cast<std::size_t>(n) * sizeof(T)))) {}
+    explicit Scratch(i64 n)
+        : data_(static_cast<T*>(allocate(static_cast<std::size_t>(checked_product(n, sizeof(T)))))) {}
     ~Scratch() { deallocate(data_); }
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;

@@ -230,7 +230,7 @@ void batch_norm_backward(T* dx, T* dweight, T* dbias, const T* dy, const T* x, c
         }
         T scale[COLUMNS], mean_dy[COLUMNS], slope[COLUMNS];
         for (i64 ch = c0; ch < c1; ++ch) {
-            const double r = rstd[ch];
+            const double r = count > 0 ? rstd[ch] : 0;  // of no elements rstd is NaN, their sum 0 nonetheless
             if (dweight) dweight[ch] = static_cast<T>(product[ch - c0] * r);
             if (dbias) dbias[ch] = static_cast<T>(plain[ch - c0]);
             scale[ch - c0] = weight ? rstd[ch] * weight[ch] : rstd[ch];

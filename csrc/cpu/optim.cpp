@@ -94,7 +94,7 @@ void adam_step(const AdamParameter<T>* parameters, i64 count, const AdamOptions&
                               static_cast<T>(std::sqrt(1 - std::pow(o.beta2, step)))};
     }
     each_piece(parameters, count, [=, correction = corrections.get()](const AdamParameter<T>& a, i64 begin, i64 end) {
-        const auto [lr, v_scale] = correction[&a - parameters];
+        const T lr = correction[&a - parameters].lr, v_scale = correction[&a - parameters].v_scale;
         T* __restrict p = a.p, * __restrict m = a.m, * __restrict v = a.v, * __restrict v_max = a.v_max;
         const T* __restrict grad = a.grad;
         const auto update = [=](i64 i, auto second_moment) {

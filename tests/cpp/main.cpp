@@ -2,15 +2,16 @@
 #include <cstring>
 #include <exception>
 
+#include "core/cpu_features.h"
 #include "harness.h"
 
 namespace {
 
 bool cpu_runs_this() {
 #if defined(__AVX512F__)
-    return __builtin_cpu_supports("x86-64-v4");
+    return glassgrad::cpu_runs_avx512();
 #elif defined(__AVX2__)
-    return __builtin_cpu_supports("x86-64-v3");
+    return glassgrad::cpu_runs_avx2();
 #else
     return true;
 #endif

@@ -76,6 +76,18 @@ TEST(allocator_blocks_are_aligned_and_apart) {
     deallocate(nullptr);
 }
 
+TEST(allocator_scratch_knows_sizes_that_overflow) {
+    int refused = 0;
+    for (i64 n : {i64{-1}, std::numeric_limits<i64>::max() / 8 + 1, std::numeric_limits<i64>::max() / 2 + 2}) try {
+            const Scratch<double> s(n);
+        } catch (const Error&) {
+            ++refused;
+        }
+    CHECK(refused == 3);
+    const Scratch<double> none(0);
+    CHECK(none.get() != nullptr);
+}
+
 TEST(allocator_gives_back_what_it_was_given) {
     empty_cache();
     for (std::size_t bytes : sizes()) {

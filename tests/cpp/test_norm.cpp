@@ -1,4 +1,5 @@
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "core/kernels.h"
@@ -85,6 +86,15 @@ TEST(layer_norm_definition_float) { layer_norms<float>(4e-6); }
 TEST(layer_norm_definition_double) { layer_norms<double>(1e-14); }
 TEST(batch_norm_definition_float) { batch_norms<float>(4e-6); }
 TEST(batch_norm_definition_double) { batch_norms<double>(1e-14); }
+TEST(batch_norm_of_no_elements) {
+    for (const auto& [n, spatial] : {std::pair<i64, i64>{0, 5}, {3, 0}, {0, 1}}) {
+        float mean[2], rstd[2], dw[2] = {7, 7}, db[2] = {7, 7}, *none = nullptr;
+        batch_norm(none, mean, rstd, none, none, none, n, i64{2}, spatial, 1e-5);
+        CHECK(std::isnan(mean[0]) && std::isnan(rstd[1]));
+        batch_norm_backward(none, dw, db, none, none, none, mean, rstd, n, i64{2}, spatial);
+        CHECK(dw[0] == 0 && dw[1] == 0 && db[0] == 0 && db[1] == 0);
+    }
+}
 TEST(batch_norm_eval_uses_what_it_is_given) {
     const float x[] = {1, 2, 3, 4}, mean[] = {1, 3}, var[] = {4, 0.25f}, w[] = {2, 1}, b[] = {0, 1};
     float y[4];

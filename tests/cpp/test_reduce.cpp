@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -360,6 +361,21 @@ TEST(reduce_of_nothing) {
     refuses([&] { argmax(index, empty, 1); });
     refuses([&] { min(y, index, empty, 1); });
     CHECK(refused == 4);
+}
+
+TEST(reduce_long_axis_to_no_outputs) {
+    for (const auto& [shape, axes] :
+         std::vector<std::pair<std::array<i64, 2>, Axes>>{{{0, 100000}, 2}, {{100000, 0}, 1}}) {
+        const View<const float> view{nullptr, 2, {shape[0], shape[1]}, {shape[1], 1}};
+        float* const none = nullptr;
+        i64* const no_index = nullptr;
+        sum(none, view, axes);
+        prod(none, view, axes);
+        amax(none, view, axes);
+        logsumexp(none, view, axes);
+        var(none, view, axes, 1.0);
+        max(none, no_index, view, axes == 2 ? 1 : 0);
+    }
 }
 
 TEST(cumsum_definition) {

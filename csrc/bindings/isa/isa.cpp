@@ -5,15 +5,16 @@
 #include <string>
 #include <vector>
 
+#include "core/cpu_features.h"
+
 namespace {
 
 /// Best first.
 std::vector<std::string> supported() {
     std::vector<std::string> names;
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("x86-64-v4")) names.push_back("avx512");
-    if (__builtin_cpu_supports("x86-64-v3")) names.push_back("avx2");
+    if (glassgrad::cpu_runs_avx512()) names.push_back("avx512");
+    if (glassgrad::cpu_runs_avx2()) names.push_back("avx2");
 #endif
     names.push_back("baseline");
     return names;

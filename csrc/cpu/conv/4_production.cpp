@@ -29,7 +29,7 @@ bool is_any(const Conv2dShape&) { return true; }
 /// The first row that fits is taken; one whose numbers differ in rounding (Winograd's) goes before the last.
 template <class T>
 constexpr Kernels<T> TABLE[] = {
-    {is_depthwise, depthwise_forward<T>, depthwise_backward_input<T>, depthwise_backward_weight<T>},
+    {is_depthwise, conv2d_implicit<T>, conv2d_backward_input_implicit<T>, depthwise_backward_weight<T>},
     {is_for_winograd, conv2d_winograd<T>, conv2d_backward_input_winograd<T>, conv2d_backward_weight_winograd<T>},
     {is_any, conv2d_implicit<T>, conv2d_backward_input_implicit<T>, conv2d_backward_weight_implicit<T>},
 };

@@ -10,6 +10,8 @@
 //             tiles of 14 would multiply 70 rows where those of 13 multiply 65.
 // Still hurts: b^T of a small product is transposed anew at each call; k is never split, so the (8, 8) product of two
 //             very long matrices has one thread. Packing 512 x 512 numbers from L2 and L3 is 8 % of their product.
+#include <unistd.h>
+
 #include <algorithm>
 #include <optional>
 
@@ -23,20 +25,36 @@ namespace glassgrad {
 
 namespace {
 
-// A panel of b, KC x NR floats, is 32 KiB with AVX-512 and 16 KiB else: it stays in L1 (32 to 48 KiB), or streams from
-// L2 at 9 bytes per cycle where the panel of a pushes it out, while the panels of a pass.
-constexpr i64 KC = 256;
-// A block of a, this many panels: 12 * 14 * KC floats = 168 KiB (AVX2: 96 KiB) stay in L2 (256 KiB to 2 MiB; 1 MiB and
-// more where there is AVX-512) while the panels of b pass.
-constexpr i64 BLOCK_PANELS = VECTOR_BYTES == 64 ? 12 : 16;
-// What is packed of b at a time: KC * 4096 floats = 4 MiB, in L3.
+// Steps at a time. Every KC steps c is read and written once more, and a tile starts and ends, at 100 to 200 cycles:
+// with AVX-512 a tile of 512 steps takes 7000. Its panel of b, 64 KiB, then comes from L2 at 9 bytes per cycle; with
+// AVX2 the 16 KiB of 256 steps stay in L1.
+constexpr i64 KC = VECTOR_BYTES == 64 ? 512 : 256;
+// A block of a, this many panels: 8 * 14 * KC floats = 224 KiB (AVX2: 96 KiB) stay in L2 (256 KiB to 2 MiB; 1 MiB and
+// more where there is AVX-512) while the panels of b pass. They come from L3, each fetched while the one before it is
+// at work.
+constexpr i64 BLOCK_PANELS = VECTOR_BYTES == 64 ? 8 : 16;
+// What is packed of b at a time: KC * 4096 floats = 8 or 4 MiB, in L3.
 constexpr i64 NC = 4096;
 
 // What is packed is used once for every column (a) or row (b) of c, for 1/32 of a cycle each. Packing a number costs
-// half a cycle when it comes from L2 or L3: worth it where the strides of the matrix as it lies would cost more.
-constexpr i64 PACK_A_FROM = 256;  // columns of c: packing is 6 % of the work there, and less beyond
-constexpr i64 PACK_B_FROM = 128;  // rows of c, and only when the KC rows of b in turn do not stay in L2:
-constexpr i64 NEAR_BYTES = VECTOR_BYTES == 64 ? 384 << 10 : 128 << 10;
+// a cycle when it comes from L2 or L3: worth it where the strides of the matrix as it lies would cost more.
+constexpr i64 PACK_A_FROM = 512;  // columns of c: packing is 6 % of the work there, and less beyond
+constexpr i64 PACK_B_FROM = 128;  // rows of c, and only when b does not stay in L2
+
+/// Bytes of b that stay in L2 while all of a and c pass: a third of it.
+i64 near_bytes() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    static const i64 third = std::max(sysconf(_SC_LEVEL2_CACHE_SIZE) / 3, 128L << 10);
+    return third;
+#else
+    return 256 << 10;
+#endif
+}
+
+// The allocator puts a block of this many bytes in huge pages. What is packed gets them from an eighth on: with pages
+// of 4 KiB the panels of 1024 x 1024 take 256, more than the 96 that a core looks up for nothing (3 %).
+template <class T>
+constexpr i64 FROM_HUGE = (4 << 20) / sizeof(T);
 
 constexpr i64 TASK_WORK = 1 << 20;  // multiply-adds: 10 us and more, ten times what handing a task over costs
 constexpr i64 MOST_TASKS = 32;      // wanted of one block of c; large blocks give more
@@ -73,7 +91,8 @@ Plan make_plan(const MatmulShape& s) {
     p.kc = ceil_div(s.k, ceil_div(s.k, KC));
     p.pack_a = s.n > PACK_A_FROM || (s.a_row != 1 && s.a_col != 1);
     p.first_packed = p.column_panels;
-    const bool is_near = p.kc * s.n * static_cast<i64>(sizeof(T)) <= NEAR_BYTES;
+    const bool is_near =
+        static_cast<double>(s.k) * static_cast<double>(s.n) * sizeof(T) <= static_cast<double>(near_bytes());
     if (s.b_col != 1 || (s.m > PACK_B_FROM && !is_near))
         p.first_packed = 0;
     else if (!MASKS_ARE_FREE && s.n % NR<T>)
@@ -94,11 +113,11 @@ Plan make_plan(const MatmulShape& s) {
     return p;
 }
 
-/// The panels [j0, j1) of b, steps [l0, l0 + kc). Rows of b are read on across panels, 32 at a time: a panel by itself
+/// The panels [j0, j1) of b, steps [l0, l0 + kc). Rows of b are read on across panels, 8 at a time: a panel by itself
 /// would take 128 bytes of a row and go on to the next page.
 template <class T>
 void pack_b(T* packed, const T* b, const Plan& p, i64 j0, i64 j1, i64 l0, i64 kc) {
-    constexpr i64 ELEMENTS = 1 << 14, STEPS = 32;  // a chunk takes 2 us and more
+    constexpr i64 ELEMENTS = 1 << 14, STEPS = 8;  // a chunk takes 2 us and more
     parallel_for(j1 - j0, ELEMENTS / (NR<T> * kc) + 1, [=, &p](i64 begin, i64 end) {
         const MatmulShape& s = p.s;
         const i64 steps = s.b_col == 1 ? STEPS : kc;
@@ -133,6 +152,7 @@ void multiply_block(T* c, const T* a, const T* b, const T* bias, const T* packed
         t.b = is_packed ? packed + (j - first_packed) * NR<T> * kc : b + j * NR<T> + l0 * s.b_row;
         t.b_step = is_packed ? NR<T> : s.b_row;
         t.bias = bias ? bias + j * NR<T> : nullptr;
+        t.next = is_packed && j + 1 < j1 ? t.b + NR<T> * kc : nullptr;
         for (i64 i = i0; i < i1; ++i) {
             const i64 rows = p.rows_of(i);
             t.a = p.pack_a ? packed_a->get() + (i - i0) * p.height * kc : panel_of_a(i);
@@ -140,6 +160,7 @@ void multiply_block(T* c, const T* a, const T* b, const T* bias, const T* packed
             t.a_step = p.pack_a ? rows : s.a_col;
             t.c = c + i * p.height * s.n + j * NR<T>;
             multiply_tile(t, rows);
+            if (t.next) t.next += NR<T> * kc / (i1 - i0);
         }
     }
 }
@@ -179,7 +200,10 @@ void matmul(T* c, const T* a, const T* b, const T* bias, const MatmulShape& shap
     const double work = static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
     const auto run = [&](i64 begin, i64 end) {
         std::optional<Scratch<T>> packed;
-        if (p.first_packed < p.column_panels) packed.emplace(p.packed_size<T>());
+        if (p.first_packed < p.column_panels) {
+            const i64 size = p.packed_size<T>();
+            packed.emplace(size < FROM_HUGE<T> / 8 ? size : std::max(size, FROM_HUGE<T>));
+        }
         for (i64 i = begin; i < end; ++i) {
             const BatchOffset at = batch_offset(s, i);
             T* ci = c + i * s.m * s.n;

@@ -11,6 +11,10 @@ namespace {
 /// How the numbers of a lie: next to a[i, l] is the next row's, or the next step's.
 enum class Order { ROWS_ADJACENT = 0, STEPS_ADJACENT = 1 };
 
+/// Numbers in a cache line.
+template <class T>
+constexpr i64 LINE = 64 / sizeof(T);
+
 /// A tile of M rows and V vectors. Every loop over sums is unrolled, or the compiler would keep them in memory.
 template <class T, int M, int V, Order ORDER>
 void register_tile(const Tile<T>& t) {
@@ -22,8 +26,7 @@ void register_tile(const Tile<T>& t) {
         for (int v = 0; v < V; ++v) sum[i][v] = Vec<T>{};
 
     // Adjacent rows take one pointer. Rows apart take one per three of them: a load reaches p, p + row and p + 2 row
-    // for nothing, and a pointer per row would not fit in 16 registers. The loop is not unrolled: a step is 50
-    // instructions, and four steps no longer fit in the queue of decoded ones (8 % slower on the Xeon measured).
+    // for nothing, and a pointer per row would not fit in 16 registers.
     constexpr bool ADJACENT = ORDER == Order::ROWS_ADJACENT;
     constexpr int GROUP = ADJACENT ? M : 3, GROUPS = (M + GROUP - 1) / GROUP;
     const i64 row = ADJACENT ? 1 : t.a_row, a_step = ADJACENT ? t.a_step : 1, b_step = t.b_step;
@@ -46,16 +49,29 @@ void register_tile(const Tile<T>& t) {
         for (int g = 0; g < GROUPS; ++g) a[g] += a_step;
         b += b_step;
     };
-    // c is needed at the end and may be far away. Asked for a row at a time, it does not hold up the loads of a and b.
+    // Two steps a round: four, 200 instructions, no longer fit in the queue of decoded ones.
+    const auto two_steps = [&]() __attribute__((always_inline)) {
+        step();
+        step();
+    };
+    // c is needed at the end and may be far away. Asked for a row every four steps, it does not hold up the loads of a
+    // and b: that is 4 % of the whole at 2048, where c is in L3.
     i64 l = t.k;
     const T* ahead = t.c;
-    for (i64 i = std::min<i64>(M, l); i > 0; --i, --l, ahead += t.ldc) {
-        step();
+    for (i64 i = std::min<i64>(M, l / 4); i > 0; --i, l -= 4, ahead += t.ldc) {
+        two_steps();
+        two_steps();
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v)
             if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(ahead + v * W<T>, 1);
     }
-    for (; l > 0; --l) step();
+    if (t.next)
+        for (const T* next = t.next; l > 1; l -= 2, next += LINE<T>) {
+            two_steps();
+            __builtin_prefetch(next, 0, 2);
+        }
+    for (; l > 1; l -= 2) two_steps();
+    if (l > 0) step();
 
     // f(i, v, c at it) for every vector of the tile, the ragged last one of each row marked by v == V - 1.
     const auto each = [&](auto&& f) __attribute__((always_inline)) {

@@ -53,7 +53,8 @@ struct Tile {
     i64 b_step;
     i64 n, k;
     Start start;
-    const T* bias;  // as start says, else unused
+    const T* bias;            // as start says, else unused
+    const T* next = nullptr;  // what tiles to come will read, fetched into L2 meanwhile: a line for every two steps
 };
 
 /// t of m rows, 1 <= m <= MR, 1 <= t.n <= NR. Every height has code of its own: no row is multiplied for nothing.
