@@ -40,10 +40,8 @@ constexpr Passes<T> WINOGRAD{conv2d_winograd<T>, conv2d_backward_input_winograd<
 template <class T>
 constexpr Passes<T> BEST{conv2d<T>, conv2d_backward_input<T>, conv2d_backward_weight<T>};
 constexpr Rung RUNGS[] = {
-    {"naive", NAIVE<float>, NAIVE<double>},
-    {"im2col", IM2COL<float>, IM2COL<double>},
-    {"implicit", IMPLICIT<float>, IMPLICIT<double>},
-    {"winograd", WINOGRAD<float>, WINOGRAD<double>, winograd_fits},
+    {"naive", NAIVE<float>, NAIVE<double>},          {"im2col", IM2COL<float>, IM2COL<double>},
+    {"implicit", IMPLICIT<float>, IMPLICIT<double>}, {"winograd", WINOGRAD<float>, WINOGRAD<double>, winograd_fits},
     {"production", BEST<float>, BEST<double>},
 };
 constexpr const Rung& PRODUCTION = RUNGS[std::size(RUNGS) - 1];
