@@ -52,7 +52,7 @@ def test_where(capsys):
     code, out, _ = run(capsys, "where", "softmax")
     assert code == 0
     assert "ops/softmax.py:" in out
-    assert "csrc/cpu/softmax.cpp:" in out
+    assert "csrc/cpu/softmax/3_production.cpp:" in out
 
 
 def test_info(capsys):

@@ -30,7 +30,7 @@ CASES: dict[str, Callable[[dict[str, Any]], Iterator[Case]]] = {
     "conv": conv.cases,
     "attention": attention.cases,
     "rows": rows.cases,
-    "rnn": recurrent.cases,
+    "recurrent": recurrent.cases,
     "step": step.cases,
 }
 PEERS = ("numpy", "torch")

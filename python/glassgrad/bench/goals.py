@@ -41,7 +41,7 @@ GOALS = (
     Goal("gemm", r"(\d+) x \1 x \1", "numpy", 1.0),
     Goal("conv", None, "torch", 1.3),
     Goal("attention", ".*", "torch", 1.3),
-    Goal("rnn", ".*", "torch", 1.3),
+    Goal("recurrent", ".*", "torch", 1.3),
     Goal("rows", ".*", "the best peer", 1.0),
     Goal("rows", ".*", "copy", 0.80),
     Goal("step", "3 ops.*", "torch", 2.0),

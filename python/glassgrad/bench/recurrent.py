@@ -36,8 +36,8 @@ def cases(libraries: dict[str, Any]) -> Iterator[Case]:
             forward[library] = partial(no_grad()(model), tensor(x))
             train[library] = partial(_train, model, tensor(x))
         name = f"{kind}({inputs}, {hidden}), {steps} steps, batch {batch}"
-        yield Case("rnn", f"{name} forward", forward, flops=flops)
-        yield Case("rnn", f"{name} + backward", train, flops=flops * (2 + hidden / (inputs + hidden)))
+        yield Case("recurrent", f"{name} forward", forward, flops=flops)
+        yield Case("recurrent", f"{name} + backward", train, flops=flops * (2 + hidden / (inputs + hidden)))
 
 
 def _train(model: Callable, x: Any) -> None:
