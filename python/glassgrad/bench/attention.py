@@ -36,9 +36,9 @@ def cases(libraries: dict[str, Any]) -> Iterator[Case]:
             forward[library] = partial(_forward, no_grad if ours else libraries["torch"].no_grad, attend, leaves)
             both[library] = partial(forward_backward, attend, *leaves)
         name = f"{shape}{' causal' if causal else ''}"
-        yield Case("attn", f"{name} forward", forward, flops=flops)
+        yield Case("attention", f"{name} forward", forward, flops=flops)
         # Backward computes the scores again: five products to forward's two.
-        yield Case("attn", f"{name} forward + backward", both, flops=3.5 * flops)
+        yield Case("attention", f"{name} forward + backward", both, flops=3.5 * flops)
 
 
 def _forward(no_gradient: Any, attend: Any, leaves: list) -> None:
