@@ -227,6 +227,7 @@ struct Conv2dShape {
 };
 /// y: (n, k, oh, ow), x: (n, c, h, w), w: (k, c / groups, kh, kw), bias: (k,) or null.  Overwrites y.
 /// Taps in the padding are skipped by naive and multiplied as zeros by the others: an infinite or NaN weight differs.
+/// From 16 channels (of a group, in and out) on, 3 x 3 with stride and dilation 1 is done by winograd: see there.
 template <class T>
 void conv2d(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s);
 /// Overwrites dx: (n, c, h, w).
@@ -256,8 +257,8 @@ template <class T>
 void conv2d_backward_weight_implicit(T* dw, const T* dy, const T* x, const Conv2dShape& s);
 /// Whether the three below can do it: 3 x 3, stride and dilation 1; any padding, any groups.
 bool winograd_fits(const Conv2dShape& s);
-/// An infinity or a NaN spoils the tile of 4 x 4 outputs (2 x 2 in tiny images) that sees it, of dw all 9 taps: it
-/// becomes NaN.  float: within 1e-5 of the largest result for normal data, where the other rungs are within 1e-6.
+/// An infinity or a NaN makes NaN of all 4 x 4 outputs of a tile that sees it, and of all 9 taps of dw.
+/// float: errors up to 1e-5 of the largest result, for normal data; the other rungs' are 1e-6.
 template <class T>
 void conv2d_winograd(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s);
 template <class T>

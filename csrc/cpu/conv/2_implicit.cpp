@@ -37,9 +37,6 @@ constexpr i64 FEW_TAPS = 48;             // see implicit_forward
 constexpr i64 TASKS = 16;                // wanted; fewer when they would be narrower than FEWEST_PIXELS
 constexpr i64 FEWEST_PIXELS = 192;
 
-constexpr i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
-constexpr i64 round_up(i64 a, i64 b) { return ceil_div(a, b) * b; }
-
 // ---- the product ----------------------------------------------------------------------------------------------------
 
 /// The left side of a product, rows in panels: element (i, l) lies at panel i / height, [l][i % height].
@@ -120,24 +117,6 @@ Bands cut_bands(i64 n, i64 groups, i64 out_rows, i64 frame_row, i64 sum_row, i64
 }
 
 // ---- forward --------------------------------------------------------------------------------------------------------
-
-/// The frames of `channels` planes for the output rows from o0 on: (kept rows, kept columns, channels, f.plane).
-template <class T>
-void cut_input(T* out, const FrameShape& f, const T* x, i64 channels, i64 o0, const Conv2dShape& s) {
-    const Axis v = rows_axis(s), h = cols_axis(s);
-    for (i64 r = 0; r < v.kept(); ++r)
-        for (i64 q = 0; q < h.kept(); ++q)
-            for (i64 c = 0; c < channels; ++c, out += f.plane)
-                cut_frame(out, f, x + c * s.h * s.w, s.h, s.w, {o0 * v.stride + v.phase(r) - v.pad, v.stride},
-                          {h.phase(q) - h.pad, h.stride});
-}
-
-/// Where tap (r, q) of channel c begins in the frames that cut_input made.
-inline i64 input_offset(i64 c, i64 r, i64 q, const FrameShape& f, i64 channels, const Conv2dShape& s) {
-    const Axis v = rows_axis(s), h = cols_axis(s);
-    const i64 plane = (r % v.period() * h.kept() + q % h.period()) * channels + c;
-    return plane * f.plane + v.shift(r) * f.width + h.shift(q);
-}
 
 template <class T>
 void implicit_forward(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s) {

@@ -101,4 +101,22 @@ inline bool is_framed(const Conv2dShape& s) {
     return s.kh == 1 && s.kw == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_h == 0 && s.pad_w == 0;
 }
 
+/// The frames of `channels` planes for the output rows from o0 on: (kept rows, kept columns, channels, f.plane).
+template <class T>
+inline void cut_input(T* out, const FrameShape& f, const T* x, i64 channels, i64 o0, const Conv2dShape& s) {
+    const Axis v = rows_axis(s), h = cols_axis(s);
+    for (i64 r = 0; r < v.kept(); ++r)
+        for (i64 q = 0; q < h.kept(); ++q)
+            for (i64 c = 0; c < channels; ++c, out += f.plane)
+                cut_frame(out, f, x + c * s.h * s.w, s.h, s.w, {o0 * v.stride + v.phase(r) - v.pad, v.stride},
+                          {h.phase(q) - h.pad, h.stride});
+}
+
+/// Where tap (r, q) of channel c begins in the frames that cut_input made.
+inline i64 input_offset(i64 c, i64 r, i64 q, const FrameShape& f, i64 channels, const Conv2dShape& s) {
+    const Axis v = rows_axis(s), h = cols_axis(s);
+    const i64 plane = (r % v.period() * h.kept() + q % h.period()) * channels + c;
+    return plane * f.plane + v.shift(r) * f.width + h.shift(q);
+}
+
 }  // namespace glassgrad
