@@ -65,8 +65,9 @@ def use_backend(backend: str | Backend):
 def kernel(op: str, rung: str):
     """Within: every use of ``op``, in backward passes too, runs on a rung of its ladder (``csrc/cpu/matmul/``).
 
-    ``"matmul"`` stands for all products of matrices, ``linear`` and their gradients among them. The production kernels
-    are back after the block; other threads never leave them.
+    Ladders: ``"matmul"`` (all products of matrices, ``linear`` and their gradients), ``"conv2d"`` (and both its
+    gradients) and ``"softmax"`` (forward). A dtype or a shape that a rung is not made for is computed as before. The
+    production kernels are back after the block; other threads never leave them.
 
     Raises:
         ArgumentError: no such ladder, or no such rung on it; the message lists those that there are.

@@ -63,12 +63,6 @@ LADDERS: dict[str, Ladder] = {
     "conv2d": Ladder("conv", "conv_rungs", {op: op.replace("conv2d", "conv_rung") for op in _CONV}),
     "softmax": Ladder("softmax", "softmax_rungs", {"softmax": "softmax_rung"}, adapt=_rows_along),
 }
-if cpp.BACKEND is not None:
-    LADDERS = {
-        op: ladder
-        for op, ladder in LADDERS.items()
-        if all(hasattr(cpp.BACKEND.module, name) for name in (ladder.rungs, *ladder.kernels.values()))
-    }
 
 
 class OnRung:
@@ -89,7 +83,7 @@ class OnRung:
 
         def kernel(*arrays, **static):
             result = on_rung(*arrays, **static)
-            return base(*arrays, **static) if result is NotImplemented else result  # a dtype that has no rungs
+            return base(*arrays, **static) if result is NotImplemented else result  # a dtype or a shape not for it
 
         return kernel
 

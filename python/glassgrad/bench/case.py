@@ -12,6 +12,7 @@ from .. import nn
 from ..creation import from_numpy
 
 BLOCK_SECONDS = 0.01  # of one measurement: 10^5 times what reading the clock costs
+REST_SECONDS = 0.04  # on several threads, before each turn: so long a peer's threads spin for work after its own turn
 
 
 Runs = dict[str, Callable[[], Any]]  # library -> what to time
@@ -101,6 +102,9 @@ def measure(case: Case, threads: int, rounds: int, limits: dict[str, Callable[[f
         if limit:
             rates.append(limit(case.bytes))
         for library, run in case.runs.items():
+            if threads > 1:
+                time.sleep(REST_SECONDS)
+                run()  # after the rest clocks and caches are cold
             count = counts[library]
             start = time.perf_counter()
             for _ in range(count):

@@ -162,9 +162,8 @@ STEPS = (
 def cases(libraries: dict[str, Any]) -> Iterator[Case]:
     yield _small_graph(libraries)
     for step in STEPS:
-        if step.model is not _lstm or hasattr(nn, "LSTM"):
-            runs, state = _runs(step, libraries)
-            yield Case("step", step.name, runs, flops=step.flops(), bytes=state)
+        runs, state = _runs(step, libraries)
+        yield Case("step", step.name, runs, flops=step.flops(), bytes=state)
 
 
 def _runs(step: Step, libraries: dict[str, Any]) -> tuple[Runs, float]:
