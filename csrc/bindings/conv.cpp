@@ -19,7 +19,6 @@ struct Rung {
     const char* name;
     Passes<float> f32;
     Passes<double> f64;
-    bool (*fits)(const Conv2dShape&) = nullptr;  // every shape
 
     template <class T>
     const Passes<T>& passes() const {
@@ -41,7 +40,7 @@ template <class T>
 constexpr Passes<T> BEST{conv2d<T>, conv2d_backward_input<T>, conv2d_backward_weight<T>};
 constexpr Rung RUNGS[] = {
     {"naive", NAIVE<float>, NAIVE<double>},          {"im2col", IM2COL<float>, IM2COL<double>},
-    {"implicit", IMPLICIT<float>, IMPLICIT<double>}, {"winograd", WINOGRAD<float>, WINOGRAD<double>, winograd_fits},
+    {"implicit", IMPLICIT<float>, IMPLICIT<double>}, {"winograd", WINOGRAD<float>, WINOGRAD<double>},
     {"production", BEST<float>, BEST<double>},
 };
 constexpr const Rung& PRODUCTION = RUNGS[std::size(RUNGS) - 1];
@@ -86,21 +85,12 @@ Conv2dShape checked_shape(const char* op, const Shape& x, const Shape& w, Two st
     return s;
 }
 
-void check_fits(const char* op, const Rung& rung, const Conv2dShape& s) {
-    if (rung.fits && !rung.fits(s))
-        fail(op, "kernel size, stride and dilation",
-             describe(Shape{s.kh, s.kw}) + ", " + describe(Shape{s.stride_h, s.stride_w}) + " and " +
-                 describe(Shape{s.dil_h, s.dil_w}),
-             "(3, 3), (1, 1) and (1, 1) for the rung " + std::string(rung.name));
-}
-
 i64 work(const Conv2dShape& s) { return s.n * s.k * s.oh * s.ow; }
 
 py::object forward(const Rung& rung, const py::array& x, const py::array& w, const OptionalArray& bias, Two stride,
                    Two padding, Two dilation, i64 groups) {
     return dispatch({&x, &w, pointer(bias)}, [&]<class T>(T) -> py::object {
         const Conv2dShape s = checked_shape("conv2d", shape_of(x), shape_of(w), stride, padding, dilation, groups);
-        check_fits("conv2d", rung, s);
         if (bias) expect_shape("conv2d", "bias", *bias, {s.k});
         const auto from = contiguous<T>(x), weight = contiguous<T>(w);
         const OptionalContiguous<T> b(bias);
@@ -117,7 +107,6 @@ py::object backward_input(const Rung& rung, const py::array& dy, const py::array
     return dispatch({&dy, &w}, [&]<class T>(T) -> py::object {
         const char* op = "conv2d_backward_input";
         const Conv2dShape s = checked_shape(op, x_shape, shape_of(w), stride, padding, dilation, groups);
-        check_fits(op, rung, s);
         expect_shape(op, "dy", dy, {s.n, s.k, s.oh, s.ow});
         const auto gradient = contiguous<T>(dy), weight = contiguous<T>(w);
         auto dx = empty<T>(x_shape);
@@ -133,7 +122,6 @@ py::object backward_weight(const Rung& rung, const py::array& dy, const py::arra
     return dispatch({&dy, &x}, [&]<class T>(T) -> py::object {
         const char* op = "conv2d_backward_weight";
         const Conv2dShape s = checked_shape(op, shape_of(x), w_shape, stride, padding, dilation, groups);
-        check_fits(op, rung, s);
         expect_shape(op, "dy", dy, {s.n, s.k, s.oh, s.ow});
         const auto gradient = contiguous<T>(dy), from = contiguous<T>(x);
         auto dw = empty<T>(w_shape);

@@ -255,7 +255,7 @@ template <class T>
 void conv2d_backward_input_implicit(T* dx, const T* dy, const T* w, const Conv2dShape& s);
 template <class T>
 void conv2d_backward_weight_implicit(T* dw, const T* dy, const T* x, const Conv2dShape& s);
-/// Whether the three below can do it: 3 x 3, stride and dilation 1; any padding, any groups.
+/// 3 x 3, stride and dilation 1; any padding, any groups. The three below pass all else on to implicit.
 bool winograd_fits(const Conv2dShape& s);
 /// An infinity or a NaN makes NaN of all 4 x 4 outputs of a tile that sees it, and of all 9 taps of dw.
 /// float: errors up to 1e-5 of the largest result, for normal data; the other rungs' are 1e-6.

@@ -550,12 +550,14 @@ bool winograd_fits(const Conv2dShape& s) {
 
 template <class T>
 void conv2d_winograd(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s) {
+    if (!winograd_fits(s)) return conv2d_implicit(y, x, w, bias, s);
     const i64 taps = s.c / s.groups * 9;
     convolve_any(y, x, Weights<T>{w, taps, 9, false}, s.k / s.groups * taps, bias, s);
 }
 
 template <class T>
 void conv2d_backward_input_winograd(T* dx, const T* dy, const T* w, const Conv2dShape& s) {
+    if (!winograd_fits(s)) return conv2d_backward_input_implicit(dx, dy, w, s);
     const i64 taps = s.c / s.groups * 9;
     Conv2dShape t = s;  // dy, with a padding that is negative where that of x is more than 2, to dx
     t.c = s.k, t.h = s.oh, t.w = s.ow;
@@ -566,6 +568,7 @@ void conv2d_backward_input_winograd(T* dx, const T* dy, const T* w, const Conv2d
 
 template <class T>
 void conv2d_backward_weight_winograd(T* dw, const T* dy, const T* x, const Conv2dShape& s) {
+    if (!winograd_fits(s)) return conv2d_backward_weight_implicit(dw, dy, x, s);
     (take_small_tiles(s.oh, s.ow) ? convolve_backward_weight<2, T> : convolve_backward_weight<4, T>)(dw, dy, x, s);
 }
 
