@@ -1,4 +1,4 @@
-"""Winograd's convolutions: chosen from 16 channels on, close to the float64 result in every pass, and open about where not."""
+"""Winograd's convolutions: chosen from 16 channels on, close to the float64 result in every pass, honest about NaN."""
 
 import numpy as np
 import pytest
@@ -97,7 +97,6 @@ def test_an_infinity_spoils_its_tiles_only(module, rng):
 
 
 @pytest.mark.parametrize("change", [{"stride": (2, 1)}, {"dilation": (1, 2)}])
-def test_the_rung_refuses_other_geometries(module, change):
+def test_other_geometries_are_left_to_others(module, change):
     x, w = np.ones((1, 2, 8, 8), np.float32), np.ones((2, 2, 3, 3), np.float32)
-    with pytest.raises(RuntimeError, match=r"got \(3, 3\).*expected \(3, 3\), \(1, 1\) and \(1, 1\)"):
-        module.conv_rung("winograd", x, w, None, **(PLAIN | change))
+    assert module.conv_rung("winograd", x, w, None, **(PLAIN | change)) is NotImplemented
