@@ -46,14 +46,14 @@ struct Fresh {
     py::array_t<T> array;
     T* data;
 };
-/// The input gradient, where it is wanted.
+/// An array that may not be wanted: then None, and null.
 template <class T>
-struct InputGradient {
-    InputGradient(const Needs& needs, const py::array& x) {
-        if (needs.empty() || !needs[0]) return;
-        auto dx = empty_like<T>(x);
-        data = dx.mutable_data();
-        object = dx;
+struct Optional {
+    Optional(bool wanted, const Shape& shape) {
+        if (!wanted) return;
+        auto a = empty<T>(shape);
+        data = a.mutable_data();
+        object = a;
     }
     py::object object = py::none();
     T* data = nullptr;
@@ -103,7 +103,7 @@ py::object rnn_gradient(const OptionalArray& dy, const OptionalArray& dh_n, cons
         const auto in = contiguous<T>(x), h = contiguous<T>(h0), wi = contiguous<T>(w_ih), wh = contiguous<T>(w_hh),
                    out = contiguous<T>(y);
         const OptionalContiguous<T> gy(dy), gh(dh_n);
-        InputGradient<T> dx(needs, x);
+        Optional<T> dx(!needs.empty() && needs[0], shape_of(x));
         Fresh<T> dh(l.state), dwi(shape_of(w_ih)), dwh(shape_of(w_hh)), db({l.shape.hidden});
         run(l.work(), [&, px = in.data(), ph = h.data(), pi = wi.data(), pw = wh.data(), py = out.data()] {
             rnn_layer_backward(dx.data, dh.data, dwi.data, dwh.data, db.data, gy.data, gh.data, px, ph, pi, pw, py,
@@ -117,7 +117,8 @@ py::object rnn_gradient(const OptionalArray& dy, const OptionalArray& dh_n, cons
 // ---- lstm -----------------------------------------------------------------------------------------------------------
 
 py::object lstm_forward(const py::array& x, const py::array& h0, const py::array& c0, const py::array& w_ih,
-                        const py::array& w_hh, const OptionalArray& b_ih, const OptionalArray& b_hh, bool reverse) {
+                        const py::array& w_hh, const OptionalArray& b_ih, const OptionalArray& b_hh, bool reverse,
+                        bool saves) {
     const char* op = "lstm_layer";
     return dispatch({&x, &h0, &c0, &w_ih, &w_hh, pointer(b_ih), pointer(b_hh)}, [&]<class T>(T) -> py::object {
         const Layer l(op, 4, x, h0, w_ih, w_hh, reverse);
@@ -126,12 +127,13 @@ py::object lstm_forward(const py::array& x, const py::array& h0, const py::array
         const auto in = contiguous<T>(x), h = contiguous<T>(h0), c = contiguous<T>(c0), wi = contiguous<T>(w_ih),
                    wh = contiguous<T>(w_hh);
         const OptionalContiguous<T> bi(b_ih), bh(b_hh);
-        Fresh<T> y(l.states), h_n(l.state), c_n(l.state), gates(l.gates(4)), cells(l.states);
+        Fresh<T> y(l.states), h_n(l.state), c_n(l.state);
+        Optional<T> gates(saves, l.gates(4)), cells(saves, l.states);
         run(l.work(), [&, px = in.data(), ph = h.data(), pc = c.data(), pi = wi.data(), pw = wh.data()] {
             lstm_layer(y.data, h_n.data, c_n.data, gates.data, cells.data, px, ph, pc, pi, pw, bi.data, bh.data,
                        l.shape);
         });
-        return py::make_tuple(py::make_tuple(y.array, h_n.array, c_n.array), gates.array, cells.array);
+        return py::make_tuple(py::make_tuple(y.array, h_n.array, c_n.array), gates.object, cells.object);
     });
 }
 
@@ -155,7 +157,7 @@ py::object lstm_gradient(const OptionalArray& dy, const OptionalArray& dh_n, con
                        wh = contiguous<T>(w_hh), out = contiguous<T>(y), g = contiguous<T>(gates),
                        all = contiguous<T>(cells);
             const OptionalContiguous<T> gy(dy), gh(dh_n), gc(dc_n);
-            InputGradient<T> dx(needs, x);
+            Optional<T> dx(!needs.empty() && needs[0], shape_of(x));
             Fresh<T> dh(l.state), dc(l.state), dwi(shape_of(w_ih)), dwh(shape_of(w_hh)), db({4 * l.shape.hidden});
             run(l.work(), [&, px = in.data(), ph = h.data(), pc = c.data(), pi = wi.data(), pw = wh.data(),
                            py = out.data(), pg = g.data(), pa = all.data()] {
@@ -170,18 +172,19 @@ py::object lstm_gradient(const OptionalArray& dy, const OptionalArray& dh_n, con
 // ---- gru ------------------------------------------------------------------------------------------------------------
 
 py::object gru_forward(const py::array& x, const py::array& h0, const py::array& w_ih, const py::array& w_hh,
-                       const OptionalArray& b_ih, const OptionalArray& b_hh, bool reverse) {
+                       const OptionalArray& b_ih, const OptionalArray& b_hh, bool reverse, bool saves) {
     const char* op = "gru_layer";
     return dispatch({&x, &h0, &w_ih, &w_hh, pointer(b_ih), pointer(b_hh)}, [&]<class T>(T) -> py::object {
         const Layer l(op, 3, x, h0, w_ih, w_hh, reverse);
         expect_biases(op, b_ih, b_hh, 3 * l.shape.hidden);
         const auto in = contiguous<T>(x), h = contiguous<T>(h0), wi = contiguous<T>(w_ih), wh = contiguous<T>(w_hh);
         const OptionalContiguous<T> bi(b_ih), bh(b_hh);
-        Fresh<T> y(l.states), h_n(l.state), gates(l.gates(3)), candidate(l.states);
+        Fresh<T> y(l.states), h_n(l.state);
+        Optional<T> gates(saves, l.gates(3)), candidate(saves, l.states);
         run(l.work(), [&, px = in.data(), ph = h.data(), pi = wi.data(), pw = wh.data()] {
             gru_layer(y.data, h_n.data, gates.data, candidate.data, px, ph, pi, pw, bi.data, bh.data, l.shape);
         });
-        return py::make_tuple(py::make_tuple(y.array, h_n.array), gates.array, candidate.array);
+        return py::make_tuple(py::make_tuple(y.array, h_n.array), gates.object, candidate.object);
     });
 }
 
@@ -200,7 +203,7 @@ py::object gru_gradient(const OptionalArray& dy, const OptionalArray& dh_n, cons
             const auto in = contiguous<T>(x), h = contiguous<T>(h0), wi = contiguous<T>(w_ih), wh = contiguous<T>(w_hh),
                        out = contiguous<T>(y), g = contiguous<T>(gates), of_h = contiguous<T>(candidate);
             const OptionalContiguous<T> gy(dy), gh(dh_n);
-            InputGradient<T> dx(needs, x);
+            Optional<T> dx(!needs.empty() && needs[0], shape_of(x));
             Fresh<T> dh(l.state), dwi(shape_of(w_ih)), dwh(shape_of(w_hh)), dbi({3 * l.shape.hidden}),
                 dbh({3 * l.shape.hidden});
             run(l.work(), [&, px = in.data(), ph = h.data(), pi = wi.data(), pw = wh.data(), py = out.data(),
@@ -223,12 +226,12 @@ void register_rnn(py::module_& m) {
     m.def("rnn_layer_backward", rnn_gradient, array("dy"), array("dh_n"), array("x"), array("h0"), array("weight_ih"),
           array("weight_hh"), array("bias_ih"), array("y"), arg("needs"), arg("nonlinearity"), arg("reverse"));
     m.def("lstm_layer", lstm_forward, array("x"), array("h0"), array("c0"), array("weight_ih"), array("weight_hh"),
-          array("bias_ih"), array("bias_hh"), py::kw_only(), arg("reverse"));
+          array("bias_ih"), array("bias_hh"), py::kw_only(), arg("reverse"), arg("saves"));
     m.def("lstm_layer_backward", lstm_gradient, array("dy"), array("dh_n"), array("dc_n"), array("x"), array("h0"),
           array("c0"), array("weight_ih"), array("weight_hh"), array("bias_ih"), array("y"), array("gates"),
           array("cells"), arg("needs"), arg("reverse"));
     m.def("gru_layer", gru_forward, array("x"), array("h0"), array("weight_ih"), array("weight_hh"), array("bias_ih"),
-          array("bias_hh"), py::kw_only(), arg("reverse"));
+          array("bias_hh"), py::kw_only(), arg("reverse"), arg("saves"));
     m.def("gru_layer_backward", gru_gradient, array("dy"), array("dh_n"), array("x"), array("h0"), array("weight_ih"),
           array("weight_hh"), array("bias_ih"), array("y"), array("gates"), array("candidate"), arg("needs"),
           arg("reverse"));

@@ -308,7 +308,8 @@ void rnn_layer(T* y, T* h_n, const T* x, const T* h0, const T* w_ih, const T* w_
 template <class T>
 void rnn_layer_backward(T* dx, T* dh0, T* dw_ih, T* dw_hh, T* db, const T* dy, const T* dh_n, const T* x, const T* h0,
                         const T* w_ih, const T* w_hh, const T* y, bool relu, const RecurrentShape& s);
-/// gates: (steps, batch, 4 * hidden), activated; cells: (steps, batch, hidden), the state c after each step.
+/// gates: (steps, batch, 4 * hidden), activated; cells: (steps, batch, hidden), the state c after each step: both null
+/// where backward will not come.
 template <class T>
 void lstm_layer(T* y, T* h_n, T* c_n, T* gates, T* cells, const T* x, const T* h0, const T* c0, const T* w_ih,
                 const T* w_hh, const T* b_ih, const T* b_hh, const RecurrentShape& s);
@@ -317,7 +318,8 @@ template <class T>
 void lstm_layer_backward(T* dx, T* dh0, T* dc0, T* dw_ih, T* dw_hh, T* db, const T* dy, const T* dh_n, const T* dc_n,
                          const T* x, const T* h0, const T* c0, const T* w_ih, const T* w_hh, const T* y, const T* gates,
                          const T* cells, const RecurrentShape& s);
-/// gates: (steps, batch, 3 * hidden), activated; candidate: (steps, batch, hidden), what the reset gate multiplies.
+/// gates: (steps, batch, 3 * hidden), activated; candidate: (steps, batch, hidden), what the reset gate multiplies:
+/// both null where backward will not come.
 template <class T>
 void gru_layer(T* y, T* h_n, T* gates, T* candidate, const T* x, const T* h0, const T* w_ih, const T* w_hh,
                const T* b_ih, const T* b_hh, const RecurrentShape& s);

@@ -7,14 +7,16 @@
 // Changed:    against one op per step and gate: W_hh is packed once per sequence, not once per step, and a step writes
 // no
 //             more than backward reads (activated gates, cell states). Work goes in blocks of steps whose sums stay in
-//             L2: gates before their activation, and gradients of gates, never see memory. The rows of a batch do not
+//             L2: sums before their activation, and their gradients, never see memory. The rows of a batch do not
 //             meet in forward, so a thread takes its rows through the whole sequence and waits for nobody. A row's sums
 //             are taken in one order whatever the rows beside it: any split of the batch gives the same bits.
 // Why faster: LSTM(64, 128) with batch 32: a step is 32 * 512 * 128 multiply-adds, 18 us at 235 GFLOP/s, and 20,480
 //             sigmoids and tanhs, 9 us. The packed W_hh is 256 KiB and stays in L2 for all steps. The sums of the whole
 //             sequence are 3 MiB: there and back, they would cost as much as the activations.
-// Still hurts: a batch of 1 multiplies in tiles of one row, whose two sums in flight wait for each other; threads share
-//             out the batch alone, so it has one thread as well.
+// Still hurts: a fifth of the LSTM's forward are its five exponentials per unit. A batch of 1 multiplies in tiles of
+// one
+//             row, whose two sums in flight wait for each other; threads share out the batch alone, so it has one
+//             thread as well. BLOCK_ROWS rows of a wide LSTM's gradients (hidden 256: 1 MiB) push W_hh out of L2.
 #include <algorithm>
 #include <optional>
 
@@ -104,6 +106,19 @@ __attribute__((always_inline)) inline void put(T* p, const Vec<T>& v, int lanes)
         store(p, v);
     else
         store_partial(p, v, lanes);
+}
+
+// Both within 3 ulp, with exp_nonpositive for exp, which math:: must do without: a sigmoid below 2^-126 is 0 here.
+template <class V>
+inline V sigmoid(const V& x) {
+    const V one = constant<V>(1), e = math::exp_nonpositive<V>(-math::absolute(x));
+    return select(x >= V{}, one, e) / (one + e);
+}
+/// Near 0, where 1 - e^-2a loses digits, math::tanh's series.
+template <class V>
+inline V tanh(const V& x) {
+    const V one = constant<V>(1), a = math::absolute(x), e = math::exp_nonpositive<V>(constant<V>(-2) * a);
+    return math::copy_sign(select(a < constant<V>(0.3), math::detail::tanh_near_0(a), (one - e) / (one + e)), x);
 }
 
 /// f(begin, end) for shares of the batch. Their number may follow the threads: the rows do not meet.
@@ -346,7 +361,7 @@ void rnn_layer(T* y, T* h_n, const T* x, const T* h0, const T* w_ih, const T* w_
             T* h = y + (p.t * s.batch + b) * s.hidden + p.j;
             each_vector<T>(p.n, [&](i64 j, int lanes) {
                 const Vec<T> a = get(sums + j, lanes);
-                put(h + j, relu ? maximum(a, Vec<T>{}) : math::tanh<Vec<T>>(a), lanes);
+                put(h + j, relu ? maximum(a, Vec<T>{}) : tanh<Vec<T>>(a), lanes);
             });
         }
     };
@@ -382,29 +397,33 @@ void lstm_layer(T* y, T* h_n, T* c_n, T* gates, T* cells, const T* x, const T* h
     Scratch<T> biases(4 * hidden);
     const T* bias = add_biases(biases.get(), b_ih, b_hh, 4 * hidden);
     const auto cell = [=, &s](const Patch<T>& p) {
-        const T* before = state_before(static_cast<const T*>(cells), c0, s, p.step) + p.j;
+        const T* before =
+            (cells || p.step == 0 ? state_before(static_cast<const T*>(cells), c0, s, p.step) : c_n) + p.j;
         for (i64 b = p.begin; b < p.end; ++b) {
             const i64 row = p.t * s.batch + b;
             const T* sums = p.sums + (b - p.begin) * p.stride;
-            T *gate = gates + row * 4 * hidden + p.j, *c = cells + row * hidden + p.j, *h = y + row * hidden + p.j;
+            T *c = (cells ? cells + row * hidden : c_n + b * hidden) + p.j, *h = y + row * hidden + p.j;
             each_vector<T>(p.n, [&](i64 j, int lanes) {
-                const Vec<T> in = math::sigmoid<Vec<T>>(get(sums + j, lanes));
-                const Vec<T> forget = math::sigmoid<Vec<T>>(get(sums + hidden + j, lanes));
-                const Vec<T> fresh = math::tanh<Vec<T>>(get(sums + 2 * hidden + j, lanes));
-                const Vec<T> out = math::sigmoid<Vec<T>>(get(sums + 3 * hidden + j, lanes));
+                const Vec<T> in = sigmoid<Vec<T>>(get(sums + j, lanes));
+                const Vec<T> forget = sigmoid<Vec<T>>(get(sums + hidden + j, lanes));
+                const Vec<T> fresh = tanh<Vec<T>>(get(sums + 2 * hidden + j, lanes));
+                const Vec<T> out = sigmoid<Vec<T>>(get(sums + 3 * hidden + j, lanes));
                 const Vec<T> state = forget * get(before + b * hidden + j, lanes) + in * fresh;
-                put(gate + j, in, lanes);
-                put(gate + hidden + j, forget, lanes);
-                put(gate + 2 * hidden + j, fresh, lanes);
-                put(gate + 3 * hidden + j, out, lanes);
                 put(c + j, state, lanes);
-                put(h + j, Vec<T>(out * math::tanh<Vec<T>>(state)), lanes);
+                if (gates) {
+                    T* gate = gates + row * 4 * hidden + p.j + j;
+                    put(gate, in, lanes);
+                    put(gate + hidden, forget, lanes);
+                    put(gate + 2 * hidden, fresh, lanes);
+                    put(gate + 3 * hidden, out, lanes);
+                }
+                put(h + j, Vec<T>(out * tanh<Vec<T>>(state)), lanes);
             });
         }
     };
     walk_forward<4, false>(static_cast<const T*>(y), x, h0, w_ih, w_hh, bias, static_cast<const T*>(nullptr), s, cell);
     copy_last(h_n, y, h0, s);
-    copy_last(c_n, cells, c0, s);
+    if (cells || s.steps == 0) copy_last(c_n, cells, c0, s);
 }
 
 template <class T>
@@ -426,7 +445,7 @@ void lstm_layer_backward(T* dx, T* dh0, T* dc0, T* dw_ih, T* dw_hh, T* db, const
                 const Vec<T> one = broadcast(T(1));
                 const Vec<T> in = get(gate + j, lanes), forget = get(gate + hidden + j, lanes);
                 const Vec<T> fresh = get(gate + 2 * hidden + j, lanes), out = get(gate + 3 * hidden + j, lanes);
-                const Vec<T> squashed = math::tanh<Vec<T>>(get(cells + at + j, lanes));
+                const Vec<T> squashed = tanh<Vec<T>>(get(cells + at + j, lanes));
                 Vec<T> dh = get(dh0 + b * hidden + j, lanes);
                 if (dy) dh += get(dy + at + j, lanes);
                 const Vec<T> dc = get(dcell + j, lanes) + dh * out * (one - squashed * squashed);
@@ -457,17 +476,19 @@ void gru_layer(T* y, T* h_n, T* gates, T* candidate, const T* x, const T* h0, co
         for (i64 b = p.begin; b < p.end; ++b) {
             const i64 row = p.t * s.batch + b;
             const T* sums = p.sums + (b - p.begin) * p.stride;
-            T *gate = gates + row * 3 * hidden + p.j, *h = y + row * hidden + p.j;
-            T* of_h = candidate + row * hidden + p.j;
+            T* h = y + row * hidden + p.j;
             each_vector<T>(p.n, [&](i64 j, int lanes) {
-                const Vec<T> reset = math::sigmoid<Vec<T>>(get(sums + j, lanes));
-                const Vec<T> keep = math::sigmoid<Vec<T>>(get(sums + hidden + j, lanes));
+                const Vec<T> reset = sigmoid<Vec<T>>(get(sums + j, lanes));
+                const Vec<T> keep = sigmoid<Vec<T>>(get(sums + hidden + j, lanes));
                 const Vec<T> u = get(sums + 3 * hidden + j, lanes);
-                const Vec<T> fresh = math::tanh<Vec<T>>(get(sums + 2 * hidden + j, lanes) + reset * u);
-                put(gate + j, reset, lanes);
-                put(gate + hidden + j, keep, lanes);
-                put(gate + 2 * hidden + j, fresh, lanes);
-                put(of_h + j, u, lanes);
+                const Vec<T> fresh = tanh<Vec<T>>(get(sums + 2 * hidden + j, lanes) + reset * u);
+                if (gates) {
+                    T* gate = gates + row * 3 * hidden + p.j + j;
+                    put(gate, reset, lanes);
+                    put(gate + hidden, keep, lanes);
+                    put(gate + 2 * hidden, fresh, lanes);
+                    put(candidate + row * hidden + p.j + j, u, lanes);
+                }
                 put(h + j, Vec<T>(fresh + keep * (get(before + b * hidden + j, lanes) - fresh)), lanes);
             });
         }

@@ -35,16 +35,16 @@ struct Layer {
     std::vector<T> y = std::vector<T>(states), h_n = std::vector<T>(state), c_n = std::vector<T>(state);
     std::vector<T> gates = std::vector<T>(states * gates_of(kind)), extra = std::vector<T>(states);
 
-    void forward(bool bias = true) {
+    void forward(bool bias = true, bool saves = true) {
+        T *kept = saves ? gates.data() : nullptr, *more = saves ? extra.data() : nullptr;
         const T *bi = bias ? b_ih.data() : nullptr, *bh = bias ? b_hh.data() : nullptr;
         if (kind == Kind::RNN)
             rnn_layer(y.data(), h_n.data(), x.data(), h0.data(), w_ih.data(), w_hh.data(), bi, bh, false, s);
         else if (kind == Kind::LSTM)
-            lstm_layer(y.data(), h_n.data(), c_n.data(), gates.data(), extra.data(), x.data(), h0.data(), c0.data(),
-                       w_ih.data(), w_hh.data(), bi, bh, s);
+            lstm_layer(y.data(), h_n.data(), c_n.data(), kept, more, x.data(), h0.data(), c0.data(), w_ih.data(),
+                       w_hh.data(), bi, bh, s);
         else
-            gru_layer(y.data(), h_n.data(), gates.data(), extra.data(), x.data(), h0.data(), w_ih.data(), w_hh.data(),
-                      bi, bh, s);
+            gru_layer(y.data(), h_n.data(), kept, more, x.data(), h0.data(), w_ih.data(), w_hh.data(), bi, bh, s);
     }
 
     /// dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh of sum(dy y) + sum(dh_n h_n) + sum(dc_n c_n).
@@ -127,6 +127,9 @@ void against_definition(double tolerance) {
                                 CHECK_CLOSE(layer.y[i], expected[i], tolerance);
                         }
                         layer.backward();  // within its buffers
+                        const auto y = layer.y, c_n = layer.c_n;
+                        layer.forward(true, false);
+                        CHECK(layer.y == y && layer.c_n == c_n);
                     }
 }
 

@@ -15,7 +15,7 @@ backward through time: step by step from the last, dh_t = dy_t + what step t + 1
         Only this waits for step t + 1. dx = W_ih^T da, dW_ih = sum_t da x^T, dW_hh = sum_t du h_(t-1)^T are products
         over all steps at once. Along c the gradient is multiplied by f, which may be near 1; along h by W_hh, whose
         powers vanish or explode (Bengio et al. 1994): that is what the LSTM is for.
-saves   y, the activated gates, and c (lstm) or u_n (gru)
+saves   y, the activated gates, and c (lstm) or u_n (gru); with ``saves=False`` nothing, and they need not be written
 native  csrc/cpu/rnn.cpp
 """
 
@@ -56,7 +56,7 @@ def _rnn_reference(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, *, nonlinearit
     return y, h.copy()
 
 
-def _lstm_reference(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, *, reverse):
+def _lstm_reference(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, *, reverse, saves):
     h, c, states = h0, c0, (len(x), *h0.shape)
     y, cells, gates = np.empty(states, x.dtype), np.empty(states, x.dtype), np.empty((4, *states), x.dtype)
     for t in _times(len(x), reverse):
@@ -68,7 +68,7 @@ def _lstm_reference(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, *, revers
     return (y, h.copy(), c.copy()), np.concatenate(gates, axis=-1), cells
 
 
-def _gru_reference(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, *, reverse):
+def _gru_reference(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, *, reverse, saves):
     h, states = h0, (len(x), *h0.shape)
     y, candidate, gates = np.empty(states, x.dtype), np.empty(states, x.dtype), np.empty((3, *states), x.dtype)
     for t in _times(len(x), reverse):
@@ -163,6 +163,8 @@ def _samples(gates, states, **static):
         for hidden in (15, 16, 17, 33):
             wide = sample(5, 7, 9, hidden, reverse=hidden == 17, name=f"{hidden} hidden")
             yield Sample(wide.inputs, wide.static, differentiable=False, name=wide.name)
+        if "saves" in static:
+            yield Sample(wide.inputs, {**wide.static, "saves": False}, differentiable=False, name="saves nothing")
 
     return samples
 
@@ -188,7 +190,7 @@ _lstm = Op(
         "lstm_layer_backward", "x", "h0", "c0", "weight_ih", "weight_hh", "bias_ih", "y", "gates", "cells", "needs",
         "reverse",
     ),
-    samples=_samples(4, 2),
+    samples=_samples(4, 2, saves=True),
     multi=True,
     ulps=16,
     doc="lstm_layer: c_t = f c_(t-1) + i g, h_t = o tanh(c_t) for every step; derivative: through time.",
@@ -202,7 +204,7 @@ _gru = Op(
         "gru_layer_backward", "x", "h0", "weight_ih", "weight_hh", "bias_ih", "y", "gates", "candidate", "needs",
         "reverse",
     ),
-    samples=_samples(3, 1),
+    samples=_samples(3, 1, saves=True),
     multi=True,
     ulps=16,
     doc="gru_layer: h_t = (1 - z) n + z h_(t-1) for every step; derivative: through time.",
@@ -225,12 +227,12 @@ def rnn_layer(
 
 def lstm_layer(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, *, reverse=False) -> tuple[Tensor, ...]:
     """(y, h_n, c_n); as ``rnn_layer`` with the cell state c, and weights of 4 * hidden rows, gates i, f, g, o."""
-    return apply(_lstm, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, reverse=reverse)
+    return apply(_lstm, x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, reverse=reverse, saves=mode.grad)
 
 
 def gru_layer(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, *, reverse=False) -> tuple[Tensor, ...]:
     """(y, h_n); as ``rnn_layer`` with weights of 3 * hidden rows, gates r, z, n."""
-    return apply(_gru, x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reverse=reverse)
+    return apply(_gru, x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reverse=reverse, saves=mode.grad)
 
 
 METHODS = ()
