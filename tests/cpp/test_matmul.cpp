@@ -115,6 +115,12 @@ void edges() {
     check_rungs<T>(3, 4200, 5, Layout::ROWS, Layout::ROWS, true);     // NC
     check_rungs<T>(2, 5, 8300, Layout::ROWS, Layout::COLUMNS, true);  // the blocks of few rows
     check_rungs<T>(1, 4200, 4100, Layout::ROWS, Layout::ROWS, true, PRODUCTION);
+    check_rungs<T>(57, 1203, 520, Layout::ROWS, Layout::ROWS, true, PRODUCTION);  // b packed in groups
+    check_rungs<T>(57, 300, 1030, Layout::ROWS, Layout::COLUMNS, true, PRODUCTION);
+    check_rungs<T>(17, 1203, 520, Layout::ROWS, Layout::ROWS, true, PRODUCTION);  // b fetched ahead as it lies
+    check_rungs<T>(17, 1024, 520, Layout::ROWS, Layout::ROWS, true, PRODUCTION);
+    check_rungs<T>(5, 7, 300001, Layout::COLUMNS, Layout::ROWS, true, PRODUCTION);  // k in parts
+    check_rungs<T>(33, 40, 9001, Layout::COLUMNS, Layout::ROWS, false, PRODUCTION);
 }
 
 template <class T>
@@ -135,7 +141,15 @@ void same_for_any_number_of_threads() {
     struct Size {
         i64 m, n, k;
     };
-    for (const Size z : {Size{200, 700, 300}, {64, 128, 784}, {784, 128, 64}, {1, 3000, 500}, {3000, 1, 500}})
+    for (const Size z : {Size{200, 700, 300},
+                         {64, 128, 784},
+                         {784, 128, 64},
+                         {1, 3000, 500},
+                         {3000, 1, 500},
+                         {130, 1300, 520},  // a shared by tasks that are cut across
+                         {40, 1024, 700},   // rows of b that push each other out of the cache
+                         {20, 1500, 600},   // b far away and not packed
+                         {30, 20, 40000}})  // steps cut into parts
         for (Layout of_b : {Layout::ROWS, Layout::COLUMNS}) {
             const Matrix<T> a(z.m, z.k, Layout::ROWS, 1), b(z.k, z.n, of_b, 2);
             const Exact<T> one(z.m * z.n), many(z.m * z.n);

@@ -5,9 +5,8 @@
 // Changed:    five loops around the tile, by the names of the paper: jc and pc choose the block of b (KC x NC, in L3),
 //             ic that of a (MC x KC, in L2), jr the panel of b (KC x NR, in L1), ir the panel of a. The tile is as
 //             large as the registers allow: 14 x 32 floats with AVX-512, 6 x 16 with AVX2.
-// Why faster: the tile reads forward only, and 28 multiply-adds share 16 loads where in rung 3 8 share 6. No page and
-// no
-//             cache set is hit twice by chance. Each number of c is read and written once per KC = 256 steps.
+// Why faster: the tile reads forward only, and 28 multiply-adds share 16 loads where in rung 3 8 share 6. No page
+//             and no cache set is hit twice by chance. Each number of c is read and written once per KC = 256 steps.
 // Still hurts: one thread; 15 rows cost as much as 28; small matrices are copied for nothing.
 #include <algorithm>
 

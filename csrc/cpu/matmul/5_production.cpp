@@ -1,15 +1,16 @@
 // Matrix product, rung 5: every shape, every layout, every core. This is what matmul calls.
 //
 // Idea:       packing pays when a packed number is used often; where it is not, the tile reads the matrix as it lies.
-// Changed:    a and b are packed or not, each by how often its numbers are used. Edges are masked, not padded, and the
-//             tiles are as high as divides m best. Threads share out blocks of c. A product of few rows is a stream of
-//             b, not a set of tiles (few_rows.cpp). b is packed once for all threads; each packs the rows of a it is
-//             about to use.
+// Changed:    a and b are packed or not, each by how often its numbers are used and how far away they are. What comes
+//             next of b is fetched while the tiles are at work. Edges are masked, not padded, and the tiles are as high
+//             as divides m best. Threads share out blocks of c, or, where c is small, parts of k. A product of very few
+//             rows is a stream of b, not a set of tiles (few_rows.cpp).
 // Why faster: small products are not copied, edges cost what they hold, and every core works. (64, 784) @ (784, 128)
 //             multiplies for 200,000 cycles with AVX-512; packing its 150,000 numbers would take 50,000 more, and
-//             tiles of 14 would multiply 70 rows where those of 13 multiply 65.
-// Still hurts: b^T of a small product is transposed anew at each call; k is never split, so the (8, 8) product of two
-//             very long matrices has one thread. Packing 512 x 512 numbers from L2 and L3 is 8 % of their product.
+//             tiles of 14 would multiply 70 rows where those of 13 multiply 65. A panel of b from L3 takes the time of
+//             a tile: fetched ahead it takes none (5 to 10 % at 2048, and up to half where c has 16 rows).
+// Still hurts: b^T of a small product is transposed anew at each call. Packing 512 x 512 numbers from L2 and L3 is 6 %
+//             of their product.
 #include <unistd.h>
 
 #include <algorithm>
@@ -39,7 +40,7 @@ constexpr i64 NC = 4096;
 // What is packed is used once for every column (a) or row (b) of c, for 1/32 of a cycle each. Packing a number costs
 // a cycle when it comes from L2 or L3: worth it where the strides of the matrix as it lies would cost more.
 constexpr i64 PACK_A_FROM = 512;  // columns of c: packing is 6 % of the work there, and less beyond
-constexpr i64 PACK_B_FROM = 128;  // rows of c, and only when b does not stay in L2
+constexpr i64 PACK_B_FROM = 48;   // rows of c, and only when b does not stay in L2
 
 // Rows of b so far apart fall into few sets of the caches and push each other out.
 constexpr i64 CONFLICT_BYTES = 2048;
@@ -64,6 +65,14 @@ constexpr i64 GROUP_BYTES = 256 << 10;
 
 constexpr i64 TASK_WORK = 1 << 20;   // multiply-adds: 10 us and more, ten times what handing a task over costs
 constexpr i64 TASKS_PER_THREAD = 4;  // wanted: the last one to finish is then late by an eighth at most
+
+// A product of few elements and many steps has no blocks of c to share out: its steps are cut, by its shape alone. The
+// weight's gradient of a narrow layer is one, and every number of c then has as many partial sums as there are parts.
+constexpr i64 MOST_ELEMENTS = 64 * 64, MOST_PARTS = 16;
+
+double work_of(const MatmulShape& s) {
+    return static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
+}
 
 /// How one product is done. The sum of an element is the same, whatever the plan.
 struct Plan {
@@ -115,7 +124,7 @@ Plan make_plan(const MatmulShape& s) {
     const double work = static_cast<double>(s.m) * static_cast<double>(p.nc * NR<T>) * static_cast<double>(p.kc);
     const i64 threads = num_threads(), most = threads == 1 ? 1 : threads * TASKS_PER_THREAD;
     const i64 wanted = static_cast<i64>(std::clamp(work / TASK_WORK, 1.0, static_cast<double>(most)));
-    p.row_blocks = std::max(ceil_div(p.row_panels, BLOCK_PANELS), std::min(wanted, p.row_panels / FEWEST));
+    p.row_blocks = std::max({i64{1}, p.row_panels / BLOCK_PANELS, std::min(wanted, p.row_panels / FEWEST)});
     p.column_blocks = std::min(ceil_div(wanted, p.row_blocks), p.nc);
     p.share_a = p.pack_a && p.column_blocks > 1;
     p.share_b = p.first_packed < p.column_panels && p.row_blocks > 1;
@@ -254,6 +263,46 @@ void multiply_tiles(T* c, const T* a, const T* b, const T* bias, const Plan& p, 
         }
 }
 
+template <class T>
+void multiply_all(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s) {
+    const Plan p = make_plan<T>(s);
+    const i64 batch = batch_size(s);
+    const auto run = [&](i64 begin, i64 end) {
+        const i64 size = p.shared_a() + p.shared_b<T>();
+        Scratch<T> shared(size < FROM_HUGE<T> / 8 ? size : std::max(size, FROM_HUGE<T>));
+        for (i64 i = begin; i < end; ++i) {
+            const BatchOffset at = batch_offset(s, i);
+            T* ci = c + i * s.m * s.n;
+            if (!multiply_few_rows(ci, a + at.a, b + at.b, bias, s))
+                multiply_tiles(ci, a + at.a, b + at.b, bias, p, shared.get());
+        }
+    };
+    // Small products, and many of them, are shared out whole; of few or large ones, each is shared out.
+    const double work = work_of(s);
+    if (work < 2 * TASK_WORK || (work < 16 * TASK_WORK && batch >= 16))
+        parallel_for(batch, static_cast<i64>(TASK_WORK / work), run);
+    else
+        run(0, batch);
+}
+
+/// c of few elements, k long: the steps are cut into parts, which are products by themselves, and c is their sum.
+template <class T>
+void multiply_parts(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s, i64 parts) {
+    const i64 size = s.m * s.n;
+    Scratch<T> sums(parts * size);
+    parallel_for(parts, 1, [&](i64 begin, i64 end) {
+        for (i64 i = begin; i < end; ++i) {
+            MatmulShape part = s;
+            const i64 from = s.k * i / parts;
+            part.k = s.k * (i + 1) / parts - from;
+            multiply_all(sums.get() + i * size, a + from * s.a_col, b + from * s.b_row, i ? nullptr : bias, part);
+        }
+    });
+    for (i64 e = 0; e < size; ++e) c[e] = sums[e];
+    for (i64 i = 1; i < parts; ++i)
+        for (i64 e = 0; e < size; ++e) c[e] += sums[i * size + e];
+}
+
 }  // namespace
 
 template <class T>
@@ -266,23 +315,11 @@ void matmul(T* c, const T* a, const T* b, const T* bias, const MatmulShape& shap
     if (s.m == 1) s.a_row = 1;
     if (s.k == 1) s.a_col = 1;
     if (s.n == 1) s.b_col = 1;
-    const Plan p = make_plan<T>(s);
-    const double work = static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k);
-    const auto run = [&](i64 begin, i64 end) {
-        const i64 size = p.shared_a() + p.shared_b<T>();
-        Scratch<T> shared(size < FROM_HUGE<T> / 8 ? size : std::max(size, FROM_HUGE<T>));
-        for (i64 i = begin; i < end; ++i) {
-            const BatchOffset at = batch_offset(s, i);
-            T* ci = c + i * s.m * s.n;
-            if (!multiply_few_rows(ci, a + at.a, b + at.b, bias, s))
-                multiply_tiles(ci, a + at.a, b + at.b, bias, p, shared.get());
-        }
-    };
-    // Small products, and many of them, are shared out whole; of few or large ones, each is shared out.
-    if (work < 2 * TASK_WORK || (work < 16 * TASK_WORK && batch >= 16))
-        parallel_for(batch, static_cast<i64>(TASK_WORK / work), run);
+    const double parts = std::min(work_of(s) / (4 * TASK_WORK), double{MOST_PARTS});
+    if (batch == 1 && parts >= 2 && s.m * s.n <= MOST_ELEMENTS)
+        multiply_parts(c, a, b, bias, s, static_cast<i64>(parts));
     else
-        run(0, batch);
+        multiply_all(c, a, b, bias, s);
 }
 
 #define INSTANTIATE(T) template void matmul<T>(T*, const T*, const T*, const T*, const MatmulShape&);

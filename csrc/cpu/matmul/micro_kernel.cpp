@@ -51,7 +51,7 @@ void register_tile(const Tile<T>& t) {
         step();
     };
     // c is needed at the end and may be far away. Asked for a row every four steps, it does not hold up the loads of a
-    // and b: that is 4 % of the whole at 2048, where c is in L3.
+    // and b: 3 % of the whole at 2048, where c is in L3.
     i64 l = t.k;
     const T* ahead = t.c;
     for (i64 i = std::min<i64>(M, l / 4); i > 0; --i, l -= 4, ahead += t.ldc) {
