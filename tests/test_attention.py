@@ -298,3 +298,39 @@ def test_layer_refusals():
         layer(x, x, x, attn_mask=gg.ones(4, 4, dtype=gg.int64))
     with pytest.raises(ArgumentError, match="no attn_mask"):
         layer(x, x, x, is_causal=True)
+
+
+# -------------------------------------------------------------------------------------------------- TransformerEncoder
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor:UserWarning")
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("options", [{}, {"norm_first": True, "activation": "gelu"}, {"bias": False}], ids=str)
+def test_encoder(options, batch_first, torch, backend, rng):
+    def make(lib, dtype):
+        layer = lib.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=batch_first, dtype=dtype, **options)
+        return lib.TransformerEncoder(layer, 2, lib.LayerNorm(8, dtype=dtype))
+
+    theirs, ours = make(torch.nn, torch.float64), make(nn, gg.float64)
+    with torch.no_grad():
+        for p in theirs.parameters():
+            p.uniform_(-0.5, 0.5)
+    ours.load_state_dict({name: gg.from_numpy(p.numpy().copy()) for name, p in theirs.state_dict().items()})
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    x = rng.standard_normal((2, 5, 8) if batch_first else (5, 2, 8))
+    padding = np.array([[False] * 5, [False] * 3 + [True] * 2])
+
+    def run(model, to_tensor):
+        leaf = to_tensor(x.copy()).requires_grad_()
+        closed = to_tensor(~np.tri(5, dtype=bool))
+        y = model(leaf, closed, is_causal=True) + model(leaf, src_key_padding_mask=to_tensor(padding.copy()))
+        (y * y).sum().backward()
+        return [y.detach(), leaf.grad, *[p.grad for p in model.parameters()]]
+
+    for a, b in zip(run(ours, gg.from_numpy), run(theirs, torch.from_numpy), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-8, atol=1e-10)
+
+
+def test_encoder_refusals():
+    with pytest.raises(ArgumentError, match="activation: got 'tanh'; expected one of 'relu', 'gelu'"):
+        nn.TransformerEncoderLayer(8, 2, activation="tanh")

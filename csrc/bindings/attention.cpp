@@ -74,8 +74,7 @@ struct MaskOf {
 };
 
 i64 work(const AttentionShape& s) {
-    return static_cast<i64>(
-        std::min(1e18, 1.0 * static_cast<double>(s.batch * s.heads * s.l) * static_cast<double>(s.s)));
+    return static_cast<i64>(std::min(1e18, static_cast<double>(s.batch * s.heads * s.l) * static_cast<double>(s.s)));
 }
 
 const py::array* floating(const OptionalArray& mask) { return mask && !is_native<bool>(*mask) ? &*mask : nullptr; }

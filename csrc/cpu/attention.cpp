@@ -1,20 +1,21 @@
 // Attention without the matrix of scores, forward and backward.
 //
 // Idea:       the softmax of a row can be taken in blocks (Milakov & Gimelshein 2018): keep the largest score so far
-// and
-//             the sum of the exponentials below it, and when a block brings a larger one, scale down what has been
+//             and the sum of the exponentials below it, and when a block brings a larger one, scale down what has been
 //             added up. So a block of scores is used up while it lies in L1, and l * s numbers never exist. Backward
-//             computes each block again from the log of the sum, lse (Dao et al. 2022): 1/5 more products, no memory.
+//             computes each block again from the log of the sum, lse (Dao et al. 2022): 1/4 more products, no memory.
 // Changed:    scores are computed transposed, keys by queries: k @ q^T. A lane is then a query, so maxima and sums go
-//             down the columns without a shuffle, and what the products need lies right: v^T @ p^T and ds^T @ q read
-//             the scores as they are. Only q (backward: q, dy, k) is packed; k and v are read where they lie.
+//             down the columns without a shuffle, and the products find the scores as they need them: v^T @ p^T of
+//             forward, p^T @ dy, ds^T @ q and ds @ k of backward. Forward packs q alone; k and v are read where they
+//             lie. A task of forward owns 4 panels of queries, one of backward a range of keys with its dk and dv.
 // Why faster: a score costs e + ev multiply-adds, 1/32 of a cycle each with AVX-512, so 4 cycles for heads of 64; its
-//             exponential costs 0.6, the two passes over the block in L1 0.3. Written out, the scores of (4, 8, 512,
-//             512) would be 32 MiB, to and fro in memory three times. The task's blocks, k and v of a head (128 KiB
-//             each for 512 keys) stay in L2, of which a tile asks 4 bytes per cycle.
-// Still hurts: the diagonal is cut to panels of NR queries: of 64 queries 3/4 of the scores are computed, not half.
-// Less
-//             than a panel of queries costs a panel: a single one is as dear as W.
+//             exponential costs 0.6, finding the maximum 0.1. Written out, the scores of (4, 8, 512, 512) would be
+//             32 MiB, to and fro in memory three times. What a task holds, and k and v of a head (128 KiB each for 512
+//             keys), stay in L2, of which a tile asks 4 bytes per cycle. Backward in two passes, one that owns rows of
+//             dq and one that owns those of dk and dv, would need no sum of parts, but 7 products instead of 5.
+// Still hurts: the diagonal is cut to panels of NR queries: of 64 queries forward computes 3/4 of the scores, not half.
+//             Less than a panel of queries costs a panel: a single one is as dear as W. A key that the mask closes to
+//             all is computed like any other.
 #include <algorithm>
 #include <limits>
 
@@ -32,7 +33,7 @@ namespace {
 constexpr i64 KEYS = 112 / MR * MR;  // of a block, in whole tiles; times NR queries 14 KiB of float, in L1
 constexpr i64 PANELS = 4;            // of NR queries in a task: a block of k and v is fetched from L2 once for all
 constexpr i64 TASK_WORK = 1 << 20;   // multiply-adds: 10 us and more, ten times what handing a task over costs
-constexpr i64 BACKWARD_TASKS = 32;   // wanted at least
+constexpr i64 BACKWARD_TASKS = 32;   // wanted: fewer heads are cut into ranges of keys
 
 i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
 
@@ -77,6 +78,10 @@ void multiply(const Tile<T>& t, i64 m) {
     multiply(t, m, [k = t.k](i64, i64) { return std::pair<i64, i64>(0, k); });
 }
 
+template <class T>
+void copy_rows(T* out, i64 out_row, const T* x, i64 row, i64 rows, i64 features) {
+    for (i64 i = 0; i < rows; ++i) std::copy_n(x + i * row, features, out + i * out_row);
+}
 /// Writes what the mask adds to the scores of `rows` queries from i and `keys` keys from j: out: (keys, width).
 template <class T>
 void fill_with_mask(T* out, i64 width, const AttentionMask<T>& mask, i64 i, i64 j, i64 rows, i64 keys, T* buffer) {
@@ -172,10 +177,11 @@ class Forward {
         std::fill_n(most_.get(), PANELS * NR<T>, -INF<T>);
         std::fill_n(sum_.get(), PANELS * NR<T>, T(0));
         std::fill_n(y_.get(), PANELS * s_.ev * NR<T>, T(0));
-        for (i64 j = 0; j < s_.s; j += KEYS)
+        for (i64 j = 0; j < s_.s && !(s_.causal && j >= end); j += KEYS) {
+            const i64 block = std::min(KEYS, s_.s - j);
             for (i64 i = begin, n = 0; i < end; i += NR<T>, ++n) {
                 const Panel<T> p(i, s_.l);
-                const i64 keys = p.meets(j, std::min(KEYS, s_.s - j), s_.causal);
+                const i64 keys = p.meets(j, block, s_.causal);
                 if (!keys) continue;
                 const bool masked = mask.open || mask.added;
                 if (masked) fill_with_mask(scores_.get(), NR<T>, mask, i, j, p.rows, keys, buffer_.get());
@@ -188,6 +194,7 @@ class Forward {
                                  Start::ADD, nullptr},
                          s_.ev);
             }
+        }
         for (i64 i = begin, n = 0; i < end; i += NR<T>, ++n)
             finish(y + i * y_row, y_row, lse + i, Panel<T>(i, s_.l), n);
     }
@@ -204,7 +211,7 @@ class Forward {
                           static_cast<int>(std::min<i64>(W<T>, p.rows - w)));
         }
         pack_panel(rows_.get(), s_.ev, sums, NR<T>, i64{1}, s_.ev, p.rows);
-        for (i64 r = 0; r < p.rows; ++r) std::copy_n(rows_ + r * s_.ev, s_.ev, y + r * y_row);
+        copy_rows(y, y_row, rows_.get(), s_.ev, p.rows, s_.ev);
     }
 
     const AttentionShape& s_;
@@ -224,14 +231,22 @@ void pack_columns(T* out, const T* x, i64 row, i64 n, i64 features, T scale) {
         pack_scaled(out + f * n, x + f, i64{1}, row, std::min<i64>(NR<T>, features - f), n, scale);
 }
 
-/// c: (m, features), rows c_row apart, += a: (m, k) @ b: (k, features), b packed by pack_columns.
+/// c: (m, features) += a: (m, k) @ b: (k, features), b packed by pack_columns.
 template <class T, class Range>
-void add_product(T* c, i64 c_row, const T* a, i64 a_row, i64 a_step, const T* b, i64 m, i64 features, i64 k,
-                 Range&& range) {
+void add_product(T* c, const T* a, i64 a_row, i64 a_step, const T* b, i64 m, i64 features, i64 k, Range&& range) {
     for (i64 f = 0; f < features; f += NR<T>)
-        multiply(Tile<T>{c + f, c_row, a, a_row, a_step, b + f * k, NR<T>, std::min<i64>(NR<T>, features - f), k,
+        multiply(Tile<T>{c + f, features, a, a_row, a_step, b + f * k, NR<T>, std::min<i64>(NR<T>, features - f), k,
                          Start::ADD, nullptr},
                  m, range);
+}
+
+/// The rows as they lie where that is one after the other, else a copy in `buffer`: heads that are slices of a row of
+/// features lie 2 KiB apart, in a few sets of L1.
+template <class T>
+const T* adjacent(T* buffer, const T* x, i64 row, i64 rows, i64 features) {
+    if (row == features) return x;
+    copy_rows(buffer, features, x, row, rows, features);
+    return buffer;
 }
 
 /// With p the probabilities and d = sum(dy * y) of each query:
@@ -241,7 +256,12 @@ class Backward {
   public:
     Backward(const AttentionShape& s, const AttentionMask<T>& mask, i64 keys)
         : s_(s),
-          k_(keys * wide(s.e)),
+          k_(keys * s.e),
+          v_(keys * s.ev),
+          dk_(keys * s.e),
+          dv_(keys * s.ev),
+          dq_(QUERIES<T> * s.e),
+          k_columns_(keys * wide(s.e)),
           q_(QUERIES<T> * wide(s.e)),
           dy_(QUERIES<T> * wide(s.ev)),
           q_lanes_(QUERIES<T> * s.e),
@@ -259,19 +279,26 @@ class Backward {
         AttentionMask<T> mask;
     };
 
-    /// Adds the part of the keys [begin, end) to dq, and theirs to dk and dv.
+    /// dk and dv of the keys [begin, end), and their part of dq.
     void run(const Head& h, i64 begin, i64 end) {
-        const T scale = static_cast<T>(s_.scale);
-        for (i64 j = begin; j < end; j += KEYS) {
-            const i64 keys = std::min(KEYS, end - j);
-            pack_columns(k_ + (j - begin) * wide(s_.e), h.k + j * h.k_row, h.k_row, keys, s_.e, scale);
-        }
-        for (i64 i = s_.causal ? begin / QUERIES<T> * QUERIES<T> : 0; i < s_.l; i += QUERIES<T>) {
+        const i64 range = end - begin;
+        k_rows_ = adjacent(k_.get(), h.k + begin * h.k_row, h.k_row, range, s_.e);
+        v_rows_ = adjacent(v_.get(), h.v + begin * h.v_row, h.v_row, range, s_.ev);
+        std::fill_n(dk_.get(), range * s_.e, T(0));
+        std::fill_n(dv_.get(), range * s_.ev, T(0));
+        for (i64 j = 0; j < range; j += KEYS)
+            pack_columns(k_columns_ + j * wide(s_.e), k_rows_ + j * s_.e, s_.e, std::min(KEYS, range - j), s_.e,
+                         static_cast<T>(s_.scale));
+        for (i64 i = 0; i < s_.l; i += QUERIES<T>) {
             const i64 queries = std::min(QUERIES<T>, s_.l - i);
-            pack_queries(h, i, queries);
-            for (i64 j = begin; j < end && !(s_.causal && j >= i + queries); j += KEYS)
-                block(h, i, queries, j, std::min(KEYS, end - j), k_ + (j - begin) * wide(s_.e));
+            const i64 met = s_.causal ? std::clamp<i64>(i + queries - begin, 0, range) : range;
+            std::fill_n(dq_.get(), queries * s_.e, T(0));
+            if (met) pack_queries(h, i, queries);
+            for (i64 j = 0; j < met; j += KEYS) block(h, i, queries, begin, j, std::min(KEYS, range - j));
+            copy_rows(h.dq + i * h.dq_row, h.dq_row, dq_.get(), s_.e, queries, s_.e);
         }
+        copy_rows(h.dk + begin * h.dk_row, h.dk_row, dk_.get(), s_.e, range, s_.e);
+        copy_rows(h.dv + begin * h.dv_row, h.dv_row, dv_.get(), s_.ev, range, s_.ev);
     }
 
   private:
@@ -304,27 +331,28 @@ class Backward {
         }
     }
 
-    /// The block of the queries from i and the keys from j on; k: those keys, by columns.
-    void block(const Head& h, i64 i, i64 queries, i64 j, i64 keys, const T* k) {
+    /// The block of the queries from i on and the keys from begin + at on.
+    void block(const Head& h, i64 i, i64 queries, i64 begin, i64 at, i64 keys) {
         constexpr i64 LD = QUERIES<T>;
+        const i64 j = begin + at;
         const bool masked = h.mask.open || h.mask.added;
         if (masked) fill_with_mask(p_.get(), LD, h.mask, i, j, queries, keys, buffer_.get());
         for (i64 r = 0; r < queries; r += NR<T>) {
             const Panel<T> p(i + r, s_.l);
             T *prob = p_ + r, *ds = ds_ + r;
             const i64 meets = p.meets(j, keys, s_.causal);
-            score(prob, LD, masked ? Start::ADD : Start::ZERO, h.k + j * h.k_row, h.k_row, q_lanes_ + r * s_.e, p, j,
+            score(prob, LD, masked ? Start::ADD : Start::ZERO, k_rows_ + at * s_.e, s_.e, q_lanes_ + r * s_.e, p, j,
                   meets, s_);
-            multiply(Tile<T>{ds, LD, h.v + j * h.v_row, h.v_row, 1, dy_lanes_ + r * s_.ev, NR<T>, p.vectors * W<T>,
+            multiply(Tile<T>{ds, LD, v_rows_ + at * s_.ev, s_.ev, 1, dy_lanes_ + r * s_.ev, NR<T>, p.vectors * W<T>,
                              s_.ev, Start::ZERO, nullptr},
                      meets);
             for (i64 w = 0; w < p.vectors * W<T>; w += W<T>) {
                 const Vec<T> lse = load(lse_ + r + w), d = load(d_ + r + w);
                 for (i64 c = 0; c < meets; ++c) {
-                    const i64 at = c * LD + w;
-                    const Vec<T> e = math::exp_nonpositive<Vec<T>>(load(prob + at) - lse);
-                    store(prob + at, e);
-                    store(ds + at, e * (load(ds + at) - d));
+                    const i64 o = c * LD + w;
+                    const Vec<T> e = math::exp_nonpositive<Vec<T>>(load(prob + o) - lse);
+                    store(prob + o, e);
+                    store(ds + o, e * (load(ds + o) - d));
                 }
                 for (i64 c = meets; c < keys; ++c) {
                     store(prob + c * LD + w, Vec<T>{});
@@ -340,19 +368,15 @@ class Backward {
         const auto to_query = [=](i64, i64 r_end) {
             return std::pair<i64, i64>(0, causal ? std::clamp<i64>(r_end + i - j, 0, keys) : keys);
         };
-        add_product(h.dv + j * h.dv_row, h.dv_row, p_.get(), LD, i64{1}, dy_.get(), keys, s_.ev, queries, from_key);
-        add_product(h.dk + j * h.dk_row, h.dk_row, ds_.get(), LD, i64{1}, q_.get(), keys, s_.e, queries, from_key);
-        add_product(h.dq + i * h.dq_row, h.dq_row, ds_.get(), i64{1}, LD, k, queries, s_.e, keys, to_query);
+        add_product(dv_ + at * s_.ev, p_.get(), LD, i64{1}, dy_.get(), keys, s_.ev, queries, from_key);
+        add_product(dk_ + at * s_.e, ds_.get(), LD, i64{1}, q_.get(), keys, s_.e, queries, from_key);
+        add_product(dq_.get(), ds_.get(), i64{1}, LD, k_columns_ + at * wide(s_.e), queries, s_.e, keys, to_query);
     }
 
     const AttentionShape& s_;
-    Scratch<T> k_, q_, dy_, q_lanes_, dy_lanes_, lse_, d_, p_, ds_, buffer_;
+    const T *k_rows_, *v_rows_;  // of the range, one after the other
+    Scratch<T> k_, v_, dk_, dv_, dq_, k_columns_, q_, dy_, q_lanes_, dy_lanes_, lse_, d_, p_, ds_, buffer_;
 };
-
-template <class T>
-void fill_rows(T* x, i64 row, i64 rows, i64 features) {
-    for (i64 i = 0; i < rows; ++i) std::fill_n(x + i * row, features, T(0));
-}
 
 }  // namespace
 
@@ -377,8 +401,7 @@ void scaled_dot_product_attention_backward(const HeadRows<T>& dq, const HeadRows
                                            const HeadRows<const T>& k, const HeadRows<const T>& v,
                                            const AttentionMask<T>& mask, const HeadRows<const T>& y, const T* lse,
                                            const AttentionShape& s) {
-    // A task owns a head and a range of its keys, so dk and dv; of few heads there are several ranges, each with a dq
-    // of its own, which are added up in order.
+    // Ranges each have a dq of their own, which are added up in order.
     const i64 heads = s.batch * s.heads;
     if (heads == 0) return;
     const i64 ranges = std::clamp<i64>(ceil_div(BACKWARD_TASKS, heads), 1, std::max<i64>(1, ceil_div(s.s, KEYS)));
@@ -392,9 +415,6 @@ void scaled_dot_product_attention_backward(const HeadRows<T>& dq, const HeadRows
             const i64 begin = std::min(task % ranges * range, s.s), end = std::min(begin + range, s.s);
             T* own_dq = ranges > 1 ? parts + task * size : dq.of(b, h);
             const i64 dq_row = ranges > 1 ? s.e : dq.row;
-            fill_rows(own_dq, dq_row, s.l, s.e);
-            fill_rows(dk.of(b, h) + begin * dk.row, dk.row, end - begin, s.e);
-            fill_rows(dv.of(b, h) + begin * dv.row, dv.row, end - begin, s.ev);
             backward.run(
                 {own_dq, dk.of(b, h), dv.of(b, h), dy.of(b, h), q.of(b, h), k.of(b, h), v.of(b, h), y.of(b, h),
                  lse + head * s.l, dq_row, dk.row, dv.row, dy.row, q.row, k.row, v.row, y.row, of_head(mask, b, h)},
