@@ -61,12 +61,24 @@ __host__ __device__ inline V sigmoid(V x) {
     return (x >= 0 ? V(1) : e) / (1 + e);
 }
 template <class V>
+__host__ __device__ inline V silu(V x) {
+    return x * sigmoid(x);
+}
+template <class V>
+__host__ __device__ inline V times_sigmoid_of_cubic(V factor, V x) {
+    return factor * sigmoid((x + V(0.044715) * x * x * x) * V(1.59576912160573071176));
+}
+template <class V>
 __host__ __device__ inline V softplus(V x) {
     return maximum(x, V(0)) + ::log1p(::exp(-::fabs(x)));
 }
 template <class V>
 __host__ __device__ inline V normal_distribution(V x) {
     return V(0.5) * ::erfc(x * V(-0.70710678118654752440));
+}
+template <class V>
+__host__ __device__ inline V times_normal_distribution(V factor, V x) {
+    return factor * normal_distribution(x);
 }
 template <class V>
 __host__ __device__ inline V normal_density(V x) {

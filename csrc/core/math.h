@@ -2,8 +2,7 @@
 //
 // All reduce the argument to a short interval, where a series of known remainder does: no table, and no branch that
 // depends on the data but for sines of huge angles. So a number gives the same result in every lane of every register.
-// Errors stay within 2 ulp (sigmoid 2.5, normal_distribution 6): of float over all 2^32 numbers with fused
-// multiply-adds, over a sample without (x86-64-v2); of double over a sample (tests/cpp/test_elementwise.cpp).
+// Errors stay within 2 ulp (sigmoid 2.2, gelu_tanh 3; normal_distribution 5, in the lower tail): docs/accuracy.md.
 #pragma once
 
 #include <array>
@@ -101,6 +100,15 @@ inline V each_lane(const M& mask, const V& y, F&& f, const X&... x) {
     }
 }
 
+/// f() where `mask` says so; y elsewhere. f is not called where no lane asks for it.
+template <class V, class M, class F>
+inline V where_needed(const M& mask, const V& y, F&& f) {
+    if constexpr (std::is_floating_point_v<V>)
+        return mask ? f() : y;
+    else
+        return any(mask) ? select(mask, f(), y) : y;
+}
+
 /// f, a function of doubles, for V of either type: a register of floats makes two of doubles.
 template <class F, class V, class... More>
 inline V in_double(F&& f, const V& x, const More&... more) {
@@ -124,15 +132,72 @@ inline V in_double(F&& f, const V& x, const More&... more) {
     }
 }
 
+// ---- twice the digits -----------------------------------------------------------------------------------------------
+
+/// A number as value + error, |error| being at most half an ulp of value.
+template <class V>
+struct Exact {
+    V value, error;
+};
+/// a b + c, rounded once, as no compiler may then write it anew. Slow where the hardware does not fuse.
+template <class V>
+inline V fused(const V& a, const V& b, const V& c) {
+    if constexpr (std::is_floating_point_v<V>) {
+        return std::fma(a, b, c);
+    } else {
+        using T = Element<V>;
+        T x[W<T>], y[W<T>], z[W<T>];
+        store(x, a), store(y, b), store(z, c);
+        for (int i = 0; i < W<T>; ++i) z[i] = std::fma(x[i], y[i], z[i]);  // one instruction for all
+        return load(z);
+    }
+}
+/// a b without error, unless it underflows. Without fusing, by Dekker 1971: halves of numbers have exact products.
+template <class V>
+inline Exact<V> exact_product(const V& a, const V& b) {
+    const V p = a * b;
+    if constexpr (FUSED) {
+        return {p, fused<V>(a, b, -p)};
+    } else {
+        constexpr int LOWER = SINGLE<V> ? 12 : 27;
+        const auto upper = [](const V& x) { return from_bits<V>(bits(x) & -(ScalarInteger<V>{1} << LOWER)); };
+        const V a_upper = upper(a), b_upper = upper(b), a_lower = a - a_upper, b_lower = b - b_upper;
+        return {p, ((a_upper * b_upper - p) + (a_upper * b_lower + a_lower * b_upper)) + a_lower * b_lower};
+    }
+}
+/// a + b without error (Knuth 1969).
+template <class V>
+inline Exact<V> exact_sum(const V& a, const V& b) {
+    const V sum = a + b, from_b = sum - a;
+    return {sum, (a - (sum - from_b)) + (b - from_b)};
+}
+/// A constant, with what its Element rounds off.
+template <class V>
+inline Exact<V> exact_constant(long double x) {
+    const auto rounded = static_cast<Element<V>>(x);
+    return {constant<V>(static_cast<double>(rounded)), constant<V>(static_cast<double>(x - rounded))};
+}
+
 // ---- series ---------------------------------------------------------------------------------------------------------
 
-/// c[0] + c[1] x + c[2] x^2 + ... by Horner's rule.
+/// c[0] + c[1] x + c[2] x^2 + ... by Horner's rule, whose steps wait 4 cycles each for the one before. From seven terms
+/// on, those above x are two shorter sums, of the even and of the odd powers; the first two, which decide the rounding,
+/// stay as they are.
 template <class V, std::size_t N>
 inline V polynomial(const V& x, const std::array<double, N>& c) {
-    V sum = constant<V>(c[N - 1]);
+    constexpr std::size_t FIRST = N < 7 ? 0 : 2, STEP = N < 7 ? 1 : 2;
+    const auto horner = [&](const V& z, std::size_t last, std::size_t first) {
+        V sum = constant<V>(c[last]);
 #pragma GCC unroll 32
-    for (int k = static_cast<int>(N) - 2; k >= 0; --k) sum = sum * x + constant<V>(c[static_cast<std::size_t>(k)]);
-    return sum;
+        for (std::size_t k = last; k > first; k -= STEP) sum = sum * z + constant<V>(c[k - STEP]);
+        return sum;
+    };
+    if constexpr (STEP == 1) {
+        return horner(x, N - 1, FIRST);
+    } else {
+        const V z = x * x, even = horner(z, N - 1 - (N + 1) % 2, FIRST), odd = horner(z, N - 1 - N % 2, FIRST + 1);
+        return ((odd * x + even) * x + constant<V>(c[1])) * x + constant<V>(c[0]);
+    }
 }
 /// The sum of term(k) x^k for k < N; the compiler computes the coefficients.
 template <int N, class V, class Term>
@@ -174,25 +239,27 @@ inline Reduced<V> reduce_exp(const V& x, const V& low) {
     return {((x - n * constant<V>(LN2_HIGH<V>)) - low) - n * constant<V>(LN2_LOW<V>), bits(shifted) - bits(rounder)};
 }
 
-/// e^(x - low) with |low| < 0.1, for what would lose digits if it were one number.
+/// factor e^(x - low) with |low| < 0.1, for what would lose digits if it were one number; where e^x alone would be
+/// denormal, the factor comes in before it loses them.
 template <class V>
-inline V exp_of_difference(const V& x, const V& low) {
+inline V times_exp(const V& factor, const V& x, const V& low) {
     // Beyond these e^x is infinite, or rounds to 0; inside them n fits the two factors of 2^n below. A product that
     // underflows takes 150 cycles: what becomes 0, as missing lanes of -inf do, is computed as e^0.
     const V high = constant<V>(SINGLE<V> ? 89 : 710), zero{};
-    const auto vanishes = x < constant<V>(SINGLE<V> ? -104 : -746);
-    const auto [r, n] = reduce_exp(select(vanishes, zero, select(x > high, high, x)), low);
-    const V p = series<SINGLE<V> ? 8 : 14>(r, [](int k) { return inverse_factorial(k); });
+    const auto vanishes = x < constant<V>(SINGLE<V> ? -106 : -749);
+    const auto [r, n] = reduce_exp(select(vanishes, zero, select(x > high, high, x)), select(vanishes, zero, low));
+    const V p = series<SINGLE<V> ? 9 : 14>(r, [](int k) { return inverse_factorial(k); });
     const Integer<V> half = n >> 1;  // in two steps, since 2^n itself may be denormal or infinite
-    return select(vanishes, zero, p * power_of_two<V>(half) * power_of_two<V>(n - half));
+    const V scale = select(vanishes, zero, power_of_two<V>(half));  // an infinite factor times 0 is NaN
+    return factor * p * scale * power_of_two<V>(n - half);
 }
 
 }  // namespace detail
 
-/// e^x = 2^n e^r. Series to r^7 (float, remainder 5e-9) or r^13 (double, 4e-18).
+/// e^x = 2^n e^r. Series to r^8 (float, remainder 2e-10) or r^13 (double, 4e-18).
 template <class V>
 inline V exp(const V& x) {
-    return detail::exp_of_difference(x, V{});
+    return detail::times_exp(constant<V>(1), x, V{});
 }
 
 /// e^x for x <= 0 (or a little above), where a result below 2^-126 (double: 2^-1022) may as well be 0: a softmax's.
@@ -230,11 +297,13 @@ inline Parts<V> split(const V& x) {
     return {from_bits<V>(i - (e << MANTISSA<V>)) - constant<V>(1), e};
 }
 /// e ln 2 + ln(1 + f). With s = f / (2 + f): ln(1 + f) = f - (f^2/2 - s (f^2/2 + R)), R = 2/3 s^2 + 2/5 s^4 + ...;
-/// |s| < 0.172, so that the remainder is 2e-10 (float) or 3e-19 (double) of f.
+/// |s| < 0.172, so that after N terms of R the remainder is 2e-10 (5), 2e-13 (7) or 3e-19 (11) of f.
 template <class V>
+inline constexpr int LOG_TERMS = SINGLE<V> ? 5 : 11;
+template <int N, class V>
 inline V log_of_parts(const V& f, const V& e) {
     const V s = f / (constant<V>(2) + f), z = s * s, square = f * f * constant<V>(0.5);
-    const V r = z * series<SINGLE<V> ? 5 : 11>(z, [](int k) { return 2.0 / (2 * k + 3); });
+    const V r = z * series<N>(z, [](int k) { return 2.0 / (2 * k + 3); });
     return e * constant<V>(LN2_HIGH<V>) - ((square - (s * (square + r) + e * constant<V>(LN2_LOW<V>))) - f);
 }
 
@@ -248,7 +317,7 @@ inline V log(const V& x) {
     const auto tiny = x < constant<V>(Limits::min());  // denormal: scaled up, its exponent corrected
     const auto [f, scaled] = detail::split(select(tiny, x * constant<V>(SCALE), x));
     const V e = to_floating<V>(scaled) - select(tiny, constant<V>(MANTISSA<V>), V{});
-    const V y = detail::log_of_parts(f, e);
+    const V y = detail::log_of_parts<detail::LOG_TERMS<V>>(f, e);
     const V special =
         select(x == V{}, constant<V>(-Limits::infinity()), select(x < V{}, constant<V>(Limits::quiet_NaN()), x));
     return select((x > V{}) & (x < constant<V>(Limits::infinity())), y, special);
@@ -262,7 +331,8 @@ inline V log1p(const V& x) {
     const auto [f, e] = detail::split(u);
     const V lost = select(x < one, x - (u - one), one - (u - x));
     // 2^-e in two steps: it is denormal at the largest x. Where e = 0, the sum is x itself.
-    const V y = detail::log_of_parts(f + lost * constant<V>(0.5) * power_of_two<V>(1 - e), to_floating<V>(e));
+    const V y = detail::log_of_parts<detail::LOG_TERMS<V>>(f + lost * constant<V>(0.5) * power_of_two<V>(1 - e),
+                                                           to_floating<V>(e));
     const V special =
         select(x < -one, constant<V>(Limits::quiet_NaN()), select(x == -one, constant<V>(-Limits::infinity()), x));
     return select((x > -one) & (x < constant<V>(Limits::infinity())) & (x != V{}), y, special);  // -0.0 stays
@@ -299,11 +369,40 @@ inline V tanh(const V& x) {
     return copy_sign(select(a < constant<V>(0.3), detail::tanh_near_0(a), t / (t + constant<V>(2))), x);
 }
 
-/// 1 / (1 + e^-x), by e^-|x|, which cannot overflow.
+namespace detail {
+
+/// factor / (1 + e^-(x + low)), by e^-|x|, which cannot overflow. What 1 + e rounds off is worth half an ulp: the
+/// quotient gets it back.
+template <class V>
+inline V times_sigmoid(const V& factor, const V& x, const V& low) {
+    const V one = constant<V>(1), minus = -absolute(x), rest = select(x < V{}, -low, low);
+    const V e = times_exp<V>(one, minus, rest), d = one + e, lost = e - (d - one), t = one / d;
+    return select(x < V{}, times_exp<V>(factor, minus, rest), factor) * (t - t * (t * lost));
+}
+
+}  // namespace detail
+
+/// 1 / (1 + e^-x).
 template <class V>
 inline V sigmoid(const V& x) {
-    const V e = exp<V>(-absolute(x));
-    return select(x >= V{}, constant<V>(1), e) / (constant<V>(1) + e);
+    return detail::times_sigmoid(constant<V>(1), x, V{});
+}
+/// x sigmoid(x).
+template <class V>
+inline V silu(const V& x) {
+    return detail::times_sigmoid(x, x, V{});
+}
+
+/// factor sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), gelu's approximation of the normal distribution. The argument is
+/// computed with twice the digits: at x = -9 it is -66, and half an ulp of it would be 30 of the result.
+template <class V>
+inline V times_sigmoid_of_cubic(const V& factor, const V& x) {
+    constexpr long double SLOPE = 1.59576912160573071176L;
+    const Exact<V> first = exact_constant<V>(SLOPE), third = exact_constant<V>(SLOPE * 0.044715L);
+    const Exact<V> square = exact_product(x, x), product = exact_product(square.value, third.value);
+    const Exact<V> sum = exact_sum(first.value, product.value), cubic = exact_product(sum.value, x);
+    const V rest = sum.error + (product.error + square.error * third.value + square.value * third.error + first.error);
+    return detail::times_sigmoid(factor, cubic.value, V(cubic.error + rest * x));
 }
 
 /// ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|).
@@ -349,14 +448,11 @@ inline V scaled_erfc(const V& a) {
     else
         return t * polynomial(q, P20);
 }
-
-/// e^(-a^2 scale), scale being 1 or 1/2. The square of a's upper half is exact, and what it lacks is small: a^2 as one
-/// number would be off by a^2 / 2 ulp.
+/// factor e^(-a^2 scale), scale being 1 or 1/2: a^2 as one number would be off by a^2 / 2 ulp.
 template <class V>
-inline V exp_of_square(const V& a, double scale) {
-    constexpr int LOWER = SINGLE<V> ? 12 : 27;
-    const V upper = from_bits<V>(bits(a) & -(ScalarInteger<V>{1} << LOWER));
-    return exp_of_difference<V>(upper * upper * constant<V>(-scale), (a - upper) * (a + upper) * constant<V>(scale));
+inline V times_exp_of_square(const V& factor, const V& a, double scale) {
+    const Exact<V> square = exact_product(a, a);
+    return times_exp<V>(factor, square.value * constant<V>(-scale), square.error * constant<V>(scale));
 }
 
 }  // namespace detail
@@ -365,19 +461,25 @@ inline V exp_of_square(const V& a, double scale) {
 template <class V>
 inline V erf(const V& x) {
     const V a = clamp(absolute(x), 0, SINGLE<V> ? 4 : 6);  // 1 to the last digit from there on
-    const V far = constant<V>(1) - detail::exp_of_square(a, 1) * detail::scaled_erfc(a);
+    const V far = constant<V>(1) - detail::times_exp_of_square(detail::scaled_erfc(a), a, 1);
     return copy_sign(select(a < constant<V>(0.9), detail::erf_near_0(a), far), x);
 }
 
-/// The distribution function of the standard normal, erfc(-x / sqrt(2)) / 2: in the lower tail without the cancellation
-/// of 1 + erf.
+/// factor times the distribution function of the standard normal, erfc(-x / sqrt(2)) / 2: in the lower tail without the
+/// cancellation of 1 + erf.
+template <class V>
+inline V times_normal_distribution(const V& factor, const V& x) {
+    const V one = constant<V>(1), half = constant<V>(0.5);
+    const V size = clamp(absolute(x), 0, SINGLE<V> ? 15 : 39), a = size * constant<V>(0.70710678118654752440);
+    // The upper tail is taken from 1; beyond the clamp either is 0.
+    const V in_tail = select(x < V{}, factor, one) * half;
+    const V tail = detail::times_exp_of_square<V>(in_tail * detail::scaled_erfc(a), size, 0.5);
+    const V near = half + copy_sign(half * detail::erf_near_0(a), x);
+    return select(a < constant<V>(0.7), factor * near, select(x < V{}, tail, factor * (one - tail)));
+}
 template <class V>
 inline V normal_distribution(const V& x) {
-    const V half = constant<V>(0.5), size = clamp(absolute(x), 0, SINGLE<V> ? 14.5 : 38.6);  // 0 or 1 from there on
-    const V a = size * constant<V>(0.70710678118654752440);
-    const V tail = half * detail::exp_of_square(size, 0.5) * detail::scaled_erfc(a);
-    const V near = half + copy_sign(half * detail::erf_near_0(a), x);
-    return select(a < constant<V>(0.7), near, select(x < V{}, tail, constant<V>(1) - tail));
+    return times_normal_distribution(constant<V>(1), x);
 }
 /// Its density, e^(-x^2 / 2) / sqrt(2 pi).
 template <class V>
@@ -389,32 +491,56 @@ inline V normal_density(const V& x) {
 
 namespace detail {
 
-/// sin(x + quarters pi/2) by Cody and Waite: x = n pi/2 + r, |r| <= pi/4. pi/2 in parts of 33, 33 and 53 bits: n times
-/// the first two is exact below LIMIT. N terms of either series: 4 for a float, with remainder 2e-9; 8 for a double,
-/// with 8e-20.
-inline constexpr double LIMIT = 0x1p20;
+/// sin(x + quarters pi/2) by Cody and Waite: x = n pi/2 + r, |r| <= pi/4. N terms of either series: 4 for a float, with
+/// remainder 2e-9; 8 for a double, with 8e-20. `lost` is what r lacks.
 template <int N, class V>
-inline V sine(const V& x, int quarters) {
-    const V rounder = constant<V>(ROUNDER<V>), one = constant<V>(1);
-    const V shifted = x * constant<V>(0.63661977236758134308) + rounder, n = shifted - rounder;
-    const V second = n * constant<V>(0x1.0b4611a6p-34), third = n * constant<V>(0x1.3198a2e037073p-69);
-    const V u = x - n * constant<V>(0x1.921fb544p+0), v = u - second, r = v - third;
-    const V z = r * r, half = z * constant<V>(0.5), near_cos = one - half;
+inline V sine_of(const V& r, const V& lost, const Integer<V>& quarters) {
+    const V one = constant<V>(1), z = r * r, half = z * constant<V>(0.5), near_cos = one - half;
     V sin = r * z * series<N>(z, [](int k) { return -alternating(k) * inverse_factorial(2 * k + 3); });
     V cos = z * z * series<N>(z, [](int k) { return alternating(k) * inverse_factorial(2 * k + 4); });
     if constexpr (N > 4) {  // what r and near_cos lost to rounding: 1 ulp together
-        const V lost = ((u - v) - second) + ((v - r) - third);
         sin += lost;
         cos += ((one - near_cos) - half) - r * lost;
     }
-    const Integer<V> k = bits(shifted) + quarters;
-    const V y = select((k & 1) != 0, near_cos + cos, r + sin);
-    return select((k & 2) != 0, -y, y);
+    const V y = select((quarters & 1) != 0, near_cos + cos, r + sin);
+    return select((quarters & 2) != 0, -y, y);
 }
-/// In double for float too: the reduction then needs no fourth part, and the result is all but correctly rounded.
+inline constexpr double TWO_OVER_PI = 0.63661977236758134308;
+
+/// Below 2^20: pi/2 in parts of 33, 33 and 53 bits; n times the first two is exact.
+inline constexpr double LIMIT = 0x1p20;
+template <int N, class V>
+inline V sine(const V& x, int quarters) {
+    const V rounder = constant<V>(ROUNDER<V>), shifted = x * constant<V>(TWO_OVER_PI) + rounder;
+    const V n = shifted - rounder;
+    const V second = n * constant<V>(0x1.0b4611a6p-34), third = n * constant<V>(0x1.3198a2e037073p-69);
+    const V u = x - n * constant<V>(0x1.921fb544p+0), v = u - second, r = v - third;
+    return sine_of<N>(r, V(((u - v) - second) + ((v - r) - third)), Integer<V>(bits(shifted) + quarters));
+}
+/// In double for float too: the result is all but correctly rounded.
+template <class V>
+inline V sine_in_double(const V& x, int quarters) {
+    return in_double([=](const auto& v) { return sine<SINGLE<V> ? 4 : 8>(v, quarters); }, x);
+}
+
+/// Of floats below 2^13, where each product of n with a part of pi/2 is rounded only together with its difference: the
+/// first difference is exact, the others lose less than their last digit.
+inline constexpr double FLOAT_LIMIT = 0x1p13;
+template <class V>
+inline V sine_in_float(const V& x, int quarters) {
+    const V rounder = constant<V>(ROUNDER<V>), shifted = x * constant<V>(TWO_OVER_PI) + rounder;
+    const V n = shifted - rounder;
+    const V u = x - n * constant<V>(0x1.921fb6p+0), v = u + n * constant<V>(0x1.777a5cp-25);
+    return sine_of<4>(V(v + n * constant<V>(0x1.ee59dap-50)), V{}, Integer<V>(bits(shifted) + quarters));
+}
+
 template <class V>
 inline V sine_of_any(const V& x, int quarters) {
-    return in_double([=](const auto& v) { return sine<SINGLE<V> ? 4 : 8>(v, quarters); }, x);
+    if constexpr (SINGLE<V> && FUSED)
+        return where_needed(absolute(x) > constant<V>(FLOAT_LIMIT), sine_in_float(x, quarters),
+                            [&] { return sine_in_double(x, quarters); });
+    else
+        return sine_in_double(x, quarters);
 }
 
 }  // namespace detail
@@ -470,30 +596,44 @@ inline V ceil(const V& x) {
 
 namespace detail {
 
-/// a^b as e^(b ln |a|), with the special cases of C99. |b ln |a|| 2^-52 is the relative error: enough for a float.
+/// |a|^b for a and b that were floats, as e^(b ln |a|): in double, whose 2^-53 leaves 2^-37 of the exponent's 128, with
+/// series that end there. Any number for a = 0.
 template <class V>
-inline V power(const V& a, const V& b) {
-    const V one = constant<V>(1), size = absolute(a);
-    const V y = exp<V>(b * log(size));
+inline V power_of_floats(const V& a, const V& b) {
+    const auto [f, e] = split(a);
+    const auto [r, n] = reduce_exp(clamp(V(b * log_of_parts<7>(f, to_floating<V>(e))), -150, 150), V{});
+    return series<9>(r, [](int k) { return inverse_factorial(k); }) * power_of_two<V>(n);
+}
+
+/// a^b from y = |a|^b, with the special cases of C99.
+template <class V>
+inline V signed_power(const V& a, const V& b, const V& y) {
+    const V one = constant<V>(1), size = absolute(a), infinity = constant<V>(HUGE_VAL);
     const V whole = round(b), halves = round<V>(b * constant<V>(0.5));
-    const auto odd = (whole == b) & (halves + halves != b);
-    const V negative = select(odd, -y,
-                              select((whole == b) | (size == V{}) | (size == constant<V>(HUGE_VAL)), y,
-                                     constant<V>(std::numeric_limits<double>::quiet_NaN())));
-    const V signed_y = select(copy_sign(one, a) < V{}, negative, y);
-    const auto endless = absolute(b) == constant<V>(HUGE_VAL);
-    return select((b == V{}) | (a == one) | ((size == one) & endless), one, select(a != a, a, signed_y));
+    const auto odd = (whole == b) & (halves + halves != b), edge = (size == V{}) | (size == infinity);
+    const V of_edge = select((size == V{}) == (b < V{}), infinity, V{});  // 0 and infinity change places where b < 0
+    const V positive = select(edge, of_edge, y);
+    const V negative = select(
+        odd, -positive, select((whole == b) | edge, positive, constant<V>(std::numeric_limits<double>::quiet_NaN())));
+    const V signed_y = select(copy_sign(one, a) < V{}, negative, positive);
+    return select((b == V{}) | (a == one) | ((size == one) & (absolute(b) == infinity)), one,
+                  select((a != a) | (b != b), a + b, signed_y));
 }
 
 }  // namespace detail
 
-/// a^b, in double for floats; for doubles the C library's, but for squares, which are the most common by far.
+/// a^b, for floats in double; for doubles the C library's. Squares and cubes, the most common by far, are products.
 template <class V>
 inline V pow(const V& a, const V& b) {
+    const auto square = b == constant<V>(2), cube = b == constant<V>(3);
+    const V product = a * a * select(cube, a, constant<V>(1));
     if constexpr (SINGLE<V>)
-        return in_double([](const auto& u, const auto& v) { return detail::power(u, v); }, a, b);
+        return where_needed(!(square | cube), product, [&] {
+            return detail::signed_power(
+                a, b, in_double([](const auto& u, const auto& v) { return detail::power_of_floats(u, v); }, a, b));
+        });
     else
-        return each_lane(b != constant<V>(2), V(a * a), [](double u, double v) { return std::pow(u, v); }, a, b);
+        return each_lane(!(square | cube), product, [](double u, double v) { return std::pow(u, v); }, a, b);
 }
 
 }  // namespace glassgrad::math

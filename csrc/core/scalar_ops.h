@@ -95,7 +95,7 @@ struct relu {
     FORMULA df(const V& dy, const V& y) { return dy * select(y > V{}, constant<V>(1), V{}); }
 };
 struct silu {
-    FORMULA f(const V& x) { return x * math::sigmoid(x); }
+    FORMULA f(const V& x) { return math::silu(x); }
     FORMULA df(const V& dy, const V& x) {
         const V s = math::sigmoid(x), one = constant<V>(1);
         return dy * (s * (one + x * (one - s)));
@@ -110,18 +110,14 @@ struct logsigmoid {
     FORMULA df(const V& dy, const V& x) { return dy * math::sigmoid<V>(-x); }
 };
 struct gelu {
-    FORMULA f(const V& x) { return x * math::normal_distribution(x); }
+    FORMULA f(const V& x) { return math::times_normal_distribution(x, x); }
     FORMULA df(const V& dy, const V& x) { return dy * (math::normal_distribution(x) + x * math::normal_density(x)); }
 };
 struct gelu_tanh {
     // (1 + tanh u) / 2 = sigmoid(2 u), which keeps its digits where tanh u is near -1.
-    FORMULA sigmoid(const V& x) {
-        const V inner = x + x * x * x * constant<V>(0.044715);
-        return math::sigmoid<V>(inner * constant<V>(2 * 0.79788456080286535588));  // 2 sqrt(2 / pi)
-    }
-    FORMULA f(const V& x) { return x * sigmoid(x); }
+    FORMULA f(const V& x) { return math::times_sigmoid_of_cubic(x, x); }
     FORMULA df(const V& dy, const V& x) {
-        const V s = sigmoid(x), one = constant<V>(1);
+        const V one = constant<V>(1), s = math::times_sigmoid_of_cubic(one, x);
         const V slope = (one + x * x * constant<V>(3 * 0.044715)) * constant<V>(2 * 0.79788456080286535588);
         return dy * (s + x * (s * (one - s)) * slope);
     }

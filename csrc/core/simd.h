@@ -48,6 +48,13 @@ using Vec = typename VectorTypes<T>::V;
 template <class T>
 using Mask = typename VectorTypes<T>::Mask;
 
+/// Whether a * b + c rounds once: GCC and Clang then fuse it wherever they meet it.
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+inline constexpr bool FUSED = true;
+#else
+inline constexpr bool FUSED = false;
+#endif
+
 /// Lanes of a Vec<T>.
 template <class T>
 inline constexpr int W = VECTOR_BYTES / static_cast<int>(sizeof(T));
