@@ -101,11 +101,9 @@ class _Plan:
         self.rules = tuple(rule and rule.bind(self.names) for rule in rules)
         # A kernel for all gradients is a waste where a rule of its own gives the one that is wanted: unless it asks.
         wants_all = all(need for need, rule in zip(needs, op.rules, strict=False) if rule)
-        is_fused = op.fused_vjp and (op.joint or wants_all or "needs" in op.fused_vjp)
-        self.fused = op.fused_vjp[0] if is_fused else None
-        self.fused_arguments = [
-            (self.names.index(n), None) if n in self.names else (None, n) for n in (op.fused_vjp or ())[1:]
-        ]
+        fused = op.fused_vjp or ()
+        self.fused = fused[0] if fused and (op.joint or wants_all or "needs" in fused) else None
+        self.fused_arguments = [(self.names.index(n), None) if n in self.names else (None, n) for n in fused[1:]]
 
     bound: tuple = (None, None)  # a backend, and its kernel for all gradients: one look-up per backend, not per call
 

@@ -50,8 +50,8 @@ std::vector<Kernel> kernels() {
          [=, dx = image]() mutable { conv2d_backward_input(dx.data(), image.data(), weight.data(), IMAGE); }},
         {"conv2d_backward_weight 3x3",
          [=, dw = weight]() mutable { conv2d_backward_weight(dw.data(), image.data(), image.data(), IMAGE); }},
-        {"softmax 64 x 130", [=, y = x]() mutable { softmax(y.data(), x.data(), ROWS, COLS); }},
-        {"log_softmax 64 x 130", [=, y = x]() mutable { log_softmax(y.data(), x.data(), ROWS, COLS); }},
+        {"softmax 64 x 130", [=, y = x]() mutable { softmax(y.data(), x.data(), ROWS, COLS, 1); }},
+        {"log_softmax 64 x 130", [=, y = x]() mutable { log_softmax(y.data(), x.data(), ROWS, COLS, 1); }},
         {"layer_norm 64 x 130",
          [=, y = x, mean = row, rstd = row]() mutable {
              layer_norm(y.data(), mean.data(), rstd.data(), x.data(), row.data(), row.data(), ROWS, COLS, 1e-5);
