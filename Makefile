@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python -type f -not -name '*.pyc')
 
-.PHONY: demo test test-python test-pure test-cpp check-instructions bench lint format clean
+.PHONY: demo test test-python test-pure test-cpp check-instructions fuzz bench lint format clean
 
 demo: $(VENV)/.installed-tutorials
 	$(BIN)/glassgrad demo
@@ -21,7 +21,7 @@ test-pure: $(VENV)/.installed-test
 	GLASSGRAD_NATIVE=OFF $(BIN)/python -m pip install -q --no-deps --target build/pure .
 	PYTHONPATH=build/pure $(BIN)/python -m pytest -n auto tests/test_ops.py tests/test_autograd.py tests/test_nn.py
 
-# The kernels without Python: once plain for every instruction set, once under ASan and UBSan, the pool under TSan.
+# The kernels without Python: once plain for every instruction set, once under ASan and UBSan, what threads share under TSan.
 CMAKE := $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DGLASSGRAD_PYTHON=OFF -DGLASSGRAD_TESTS=ON
 test-cpp: $(VENV)/.installed-test
 	$(CMAKE) -B build/cpp
@@ -34,6 +34,20 @@ test-cpp: $(VENV)/.installed-test
 	$(BIN)/cmake --build build/tsan
 	build/tsan/kernel_tests_avx2 parallel
 	build/tsan/kernel_tests_avx2 allocator
+	build/tsan/kernel_tests_avx2 threads
+
+# Random bytes to every kernel, under ASan and UBSan: make fuzz SECONDS=60 (of each target). Needs Clang with libFuzzer;
+# root on a system with apt gets it.
+SECONDS := 10
+LIBFUZZER := echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' | \
+	clang++ -x c++ -fsanitize=fuzzer,address,undefined - -o /dev/null 2> /dev/null
+fuzz: $(VENV)/.installed-test
+	@$(LIBFUZZER) || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq clang libclang-rt-dev; } || true
+	@$(LIBFUZZER) || { echo "make fuzz: no clang++ with libFuzzer; on Debian: apt-get install clang libclang-rt-dev"; exit 1; }
+	$(CMAKE) -B build/fuzz -DGLASSGRAD_TESTS=OFF -DCMAKE_CXX_COMPILER=clang++ -DGLASSGRAD_FUZZ=ON -DGLASSGRAD_ISAS=avx2 \
+		-DGLASSGRAD_SANITIZE=address,undefined
+	$(BIN)/cmake --build build/fuzz
+	tests/fuzz/run build/fuzz $(SECONDS)
 
 # Instructions of a handful of kernels against benchmarks/instructions.json. UPDATE=--update records them anew.
 check-instructions: $(VENV)/.installed-test

@@ -99,6 +99,12 @@ def test_every_kernel_has_a_contract_and_a_definition():
         assert re.search(rf"\b{name}\b\s*(<T>)?\(", sources), f"{name} is promised in kernels.h and not written"
 
 
+def test_every_kernel_is_tested_without_python():
+    tests = "\n".join(p.read_text() for p in (ROOT / "tests/cpp").glob("test_*.cpp"))
+    for name in contracts():
+        assert re.search(rf"\b{name}\b", tests), f"{name} appears in no file of tests/cpp"
+
+
 def test_every_kernel_is_bound():
     bindings = "\n".join(p.read_text() for p in (ROOT / "csrc/bindings").rglob("*.[hc]*"))
     for name in contracts():

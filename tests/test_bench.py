@@ -96,7 +96,7 @@ def test_peers_are_timed_in_the_same_run(quick):
 
 def result(group, name, ratios, threads=1, limit="", share=0.0):
     seconds = dict.fromkeys(["glassgrad", *ratios], 1.0)
-    return case.Result(group, name, threads, 1, seconds, {}, ratios, 1.0, 1.0, limit, 1.0, share)
+    return case.Result(group, name, threads, 1, seconds, {}, ratios, 1.0, 1e8, limit, 1.0, share)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,14 @@ def test_means_are_geometric_and_against_the_better_peer():
     assert "met: 1.3 x PyTorch" in report.means("conv", results, [judged])
 
 
+@pytest.mark.parametrize("group", bench.CASES)
+def test_cases_say_of_which_group_they_are(group):
+    assert next(bench.CASES[group]({"glassgrad": backends.get("cpp").module})).group == group
+
+
 def test_every_goal_is_set_for_a_case_that_exists():
     libraries = {"glassgrad": backends.get("cpp").module, "numpy": np}
-    assert {g.group for g in goals.GOALS} - set(bench.CASES) <= {"attention", "recurrent"}
+    assert {g.group for g in goals.GOALS} - set(bench.CASES) <= {"attention", "rnn"}
     names = [of_group.name for of_group in bench.step.STEPS] + ["3 ops on 4 numbers, forward + backward"]
     for goal in goals.GOALS:
         if goal.group == "step":

@@ -22,26 +22,26 @@ def attention(x, w):
 
 
 class Small(nn.Module):
-    """A convolution, products of two and of three dims, and a softmax: all that has a ladder."""
+    """Convolutions, products of two and of three dims, and a softmax: all that has a ladder."""
 
     def __init__(self):
         super().__init__()
-        self.conv = nn.Conv2d(2, 4, 3, padding=1)
+        self.convs = nn.Sequential(nn.Conv2d(2, 5, 3, padding=1), nn.Tanh(), nn.Conv2d(5, 4, 3, padding=1), nn.Tanh())
         self.w = nn.Parameter(gg.eye(9))
         self.head = nn.Linear(36, 3)
 
     def forward(self, x):
-        x = self.conv(x).tanh().flatten(2)  # (n, 4, 9)
+        x = self.convs(x).flatten(2)  # (n, 4, 9)
         return self.head(attention(x, self.w).flatten(1))
 
 
 def losses(dtype=gg.float64):
     gg.manual_seed(0)
     model = Small().to(dtype)
-    optimizer = gg.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer = gg.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
     x, y = gg.randn(8, 2, 3, 3, dtype=dtype), gg.arange(8) % 3
     history = []
-    for _ in range(6):
+    for _ in range(12):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x), y)
         loss.backward()

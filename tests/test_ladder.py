@@ -99,6 +99,20 @@ def test_a_wrong_rung_is_told(op, capsys, monkeypatch):
     assert "production" not in err
 
 
+@pytest.mark.parametrize("op", LADDERS)
+def test_a_rung_that_has_no_kernel_for_the_shape_says_so(op, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(ladder, "_SECONDS", 0.001)
+    monkeypatch.setattr(machine, "COPIED", 1 << 16)
+    name = LADDERS[op].folder
+    shutil.copytree(LESSONS / name, tmp_path / name)
+    monkeypatch.setattr(ladder, "_folder", lambda folder: tmp_path / folder)
+    real = ladder._call
+    monkeypatch.setattr(ladder, "_call", lambda *a: (lambda: NotImplemented) if a[1] == "naive" else real(*a))
+    assert main(["ladder", name, "--size", SMALL[op][0], "--write"]) == 0
+    assert "not for this shape" in capsys.readouterr().out
+    assert "| 0 naive |  |  |" in (tmp_path / name / "README.md").read_text()
+
+
 @pytest.mark.parametrize("size", ["0", "x", "9000", "4x4", "-3"])
 def test_a_size_that_makes_no_sense_is_refused(size, capsys):
     assert main(["ladder", "matmul", "--size", size]) == 2

@@ -112,6 +112,97 @@ def test_others_in_the_process_do_no_harm(other):
     assert float(python(code).stdout) == 500.0**3
 
 
+# Four thread pools in one process: ours, PyTorch's (OpenMP), NumPy's and scikit-learn's (OpenBLAS, OpenMP).
+EVERYONE = """
+    import os, threading
+    import numpy as np
+    import torch
+    from sklearn.cluster import KMeans
+    import glassgrad as gg
+
+    torch.set_num_threads(2)
+    a = np.random.default_rng(0).standard_normal((400, 400)).astype(np.float32)
+    x, t = gg.from_numpy(a), torch.from_numpy(a)
+    expected = a.astype(np.float64) @ a
+
+    def ours():
+        return np.abs((x @ x).numpy() - expected).max() < 1e-2
+    def torchs():
+        return np.abs((t @ t).numpy() - expected).max() < 1e-2
+    def numpys():
+        return np.abs(a @ a - expected).max() < 1e-2
+    def sklearns():
+        return KMeans(3, n_init=1, max_iter=5, random_state=0).fit(a).labels_.shape == (400,)
+    def everyone():
+        return all(f() for _ in range(3) for f in (ours, torchs, numpys, sklearns, ours))
+"""
+
+
+def says_good(code):
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    result = python(textwrap.dedent(EVERYONE) + textwrap.dedent(code))
+    assert result.stdout.split() == ["good"], result.stderr
+
+
+def test_everyone_computes_in_turn():
+    says_good("assert everyone(); print('good')")
+
+
+def test_everyone_computes_at_once():
+    says_good(
+        """
+        right = []
+        def work(f):
+            for _ in range(10):
+                right.append(f())
+        workers = [threading.Thread(target=work, args=(f,)) for f in (ours, torchs, numpys, sklearns, ours)]
+        for w in workers: w.start()
+        for w in workers: w.join()
+        assert right == [True] * 50
+        print("good")
+        """
+    )
+
+
+def test_a_forked_child_computes_beside_torch():
+    # Ours alone in the child: after a fork PyTorch's own OpenMP pool is what hangs.
+    says_good(
+        """
+        assert everyone()
+        for _ in range(3):
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0 if ours() and numpys() else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+        assert everyone()
+        print("good")
+        """
+    )
+
+
+def test_workers_of_a_data_loader_compute():
+    """multiprocessing with fork, as a data loader does it, after our pool has run; and the parent goes on."""
+    code = """
+        import multiprocessing
+        import glassgrad as gg
+
+        def batch(i):
+            x = gg.ones(500, 500) * i
+            return (x @ x).softmax(-1).sum().item()
+
+        expected = [batch(i) for i in range(8)]
+        good = True
+        with multiprocessing.get_context("fork").Pool(4) as pool:
+            for epoch in range(3):
+                good &= pool.map(batch, range(8)) == expected
+                good &= batch(2) == expected[2]
+        print(good)
+    """
+    result = python(code)
+    assert result.stdout.strip() == "True", result.stderr
+
+
 @native
 def test_an_unknown_instruction_set_says_which_there_are():
     result = python("import glassgrad", GLASSGRAD_ISA="avx1024")

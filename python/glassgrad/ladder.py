@@ -24,7 +24,7 @@ import numpy as np
 from .backends import cpp
 from .backends.rungs import LADDERS
 from .bench.case import Result
-from .bench.machine import cpu, limited_to, measured_limits
+from .bench.machine import Limit, cpu, highest, limited_to, measured_limits
 from .errors import ArgumentError, MissingKernel, message
 from .locate import roots
 from .op import REGISTRY
@@ -152,7 +152,7 @@ PROBLEMS: dict[
 ] = {  # ladder: (the problem of a size, the usual size)
     "matmul": (_matmul, "1024"),
     "conv2d": (_conv, "body"),
-    "softmax": (_softmax, "4096x1024"),
+    "softmax": (_softmax, "8192x2048"),
 }
 
 
@@ -182,6 +182,7 @@ def _error(reference: Callable, arrays: tuple, static: dict, part: Callable) -> 
     wide = [None if a is None else a.astype(_wider(dtype)) for a in arrays]
     exact = reference(*wide, **static)
     scale = np.finfo(dtype).eps * reference(*[None if a is None else np.abs(a) for a in wide], **static)
+    scale = scale + np.finfo(dtype).tiny  # a number that no product reaches is 0, exactly
     return lambda y: float(np.max(np.abs(part(y) - exact) / scale))
 
 
@@ -208,16 +209,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Rung:
-    """A line of the table: one measurement per task."""
+    """A line of the table: one measurement per task, None where the rung has no kernel for it (NotImplemented)."""
 
     name: str
-    measured: list[Measured]
+    measured: list[Measured | None]
     why: str
     library: str = "glassgrad"
 
     @property
     def error(self) -> float:
-        return max(m.error for m in self.measured)
+        return max((m.error for m in self.measured if m), default=0.0)
 
 
 def climb(kernel: str, problem: Problem, dtype: str) -> list[Rung]:
@@ -260,12 +261,15 @@ def _peer(name: str, library: Any, task: Task) -> Callable:
     return partial(function, library, *[None if a is None else library.from_numpy(a) for a in task.arrays])
 
 
-def _measure(task: Task, call: Callable, limit: Callable[[], float]) -> Measured:
+def _measure(task: Task, call: Callable, limit: Limit) -> Measured | None:
     """The quickest of many runs, and the limit, measured in turn: clocks change while one looks on."""
-    error = task.error(np.asarray(call()))
-    best, highest, end = math.inf, 0.0, time.perf_counter() + _SECONDS
-    while time.perf_counter() < end or not highest:
-        highest = max(highest, limit())
+    answer = call()
+    if answer is NotImplemented:
+        return None
+    error = task.error(np.asarray(answer))
+    best, most, end = math.inf, 0.0, time.perf_counter() + _SECONDS
+    while time.perf_counter() < end or not most:
+        most = max(most, limit(task.bytes))
         stop = time.perf_counter() + 0.005
         while True:
             start = time.perf_counter()
@@ -274,7 +278,7 @@ def _measure(task: Task, call: Callable, limit: Callable[[], float]) -> Measured
             best = min(best, now - start)
             if now >= stop:
                 break
-    return Measured(task, best, highest, error)
+    return Measured(task, best, most, error)
 
 
 # ------------------------------------------------------------------------------------------------------------- showing
@@ -306,8 +310,11 @@ def main(argv: list[str]) -> int:
     print(title)
     for rung in rungs:
         print(f"\n{rung.name}")
-        for m in rung.measured:
-            name = f"{m.task.name:16}" if len(rung.measured) > 1 else ""
+        for task, m in zip(problem.tasks, rung.measured, strict=True):
+            name = f"{task.name:16}" if len(problem.tasks) > 1 else ""
+            if m is None:
+                print(f"    {name}{'not for this shape':>15}")
+                continue
             print(f"    {name}{_rate(m):>15} {m.share:7.1%} of the limit, error {m.error:.2g} {problem.unit}")
         print(f"    {rung.why}")
     if args.png:
@@ -316,9 +323,9 @@ def main(argv: list[str]) -> int:
     if args.write:
         readme = _folder(args.kernel) / "README.md"
         command = f"glassgrad ladder {args.kernel} --size {size} --dtype {args.dtype} --write"
-        write_table(readme, f"{title}. Remade by `{command}`.", rungs)
+        write_table(readme, f"{title}. Remade by `{command}`.", problem.tasks, rungs)
         print(f"\nwritten: {readme}")
-    wrong = [f"{r.name}, {m.task.name}" for r in rungs for m in r.measured if not m.error <= m.task.allowed]
+    wrong = [f"{r.name}, {m.task.name}" for r in rungs for m in r.measured if m and not m.error <= m.task.allowed]
     if wrong:
         print(f"\nwrong: {'; '.join(wrong)}: further off than rounding explains", file=sys.stderr)
     return 1 if wrong else 0
@@ -326,7 +333,7 @@ def main(argv: list[str]) -> int:
 
 def _limits(rungs: list[Rung]) -> str:
     """The limit of one thread: the median over what was measured beside each rung."""
-    one = [m for r in rungs for m in r.measured if not r.name.startswith("production, ")]
+    one = [m for r in rungs for m in r.measured if m and not r.name.startswith("production, ")]
     value = float(np.median([m.limit for m in one])) / 1e9
     return f"copy {value:.1f} GB/s" if one[0].task.limit == "copy" else f"ceiling {value:.0f} GFLOP/s per thread"
 
@@ -335,18 +342,18 @@ def _rate(m: Measured) -> str:
     return f"{m.rate / 1e9:.1f} {'GB/s' if m.task.limit == 'copy' else 'GFLOP/s'}"
 
 
-def write_table(readme: Path, title: str, rungs: list[Rung]) -> None:
+def write_table(readme: Path, title: str, tasks: list[Task], rungs: list[Rung]) -> None:
     """Replace what stands between the markers of ``readme``."""
     text = readme.read_text(encoding="utf-8")
     if text.count(_BEGIN) != 1 or text.count(_END) != 1:
         raise ArgumentError(f"ladder: {readme}: expected the markers {_BEGIN} and {_END} once each.")
     columns = []
-    for m in rungs[0].measured:
-        name = f"{m.task.name}, " if len(rungs[0].measured) > 1 else ""
-        columns += [f"{name}{'GB/s' if m.task.limit == 'copy' else 'GFLOP/s'}", "of the limit"]
+    for task in tasks:
+        name = f"{task.name}, " if len(tasks) > 1 else ""
+        columns += [f"{name}{'GB/s' if task.limit == 'copy' else 'GFLOP/s'}", "of the limit"]
     rows = []
     for r in rungs:
-        cells = [cell for m in r.measured for cell in (f"{m.rate / 1e9:.1f}", f"{m.share:.1%}")]
+        cells = [cell for m in r.measured for cell in ((f"{m.rate / 1e9:.1f}", f"{m.share:.1%}") if m else ("", ""))]
         rows.append(f"| {' | '.join([r.name, *cells, f'{r.error:.2g}', r.why])} |")
     table = [
         title,
@@ -364,11 +371,11 @@ def _draw(rungs: list[Rung], dtype: str, path: Path) -> None:
 
     module = cpp.BACKEND.module  # type: ignore[union-attr]
     with measured_limits(1, module, dtype) as limits:
-        rates = {name: max(limit() for _ in range(5)) for name, limit in limits.items()}
+        rates = highest(limits)
     results = []
     for rung in rungs:
         for m in rung.measured:
-            if not rung.name.startswith("production, "):  # its roof is another
+            if m and not rung.name.startswith("production, "):  # its roof is another
                 one = Result(
                     m.task.name, rung.name, 1, 1, {rung.library: m.seconds}, {}, {}, m.task.flops, m.task.bytes
                 )

@@ -11,10 +11,6 @@ namespace {
 /// How the numbers of a lie: next to a[i, l] is the next row's, or the next step's.
 enum class Order { ROWS_ADJACENT = 0, STEPS_ADJACENT = 1 };
 
-/// Numbers in a cache line.
-template <class T>
-constexpr i64 LINE = 64 / sizeof(T);
-
 /// A tile of M rows and V vectors. Every loop over sums is unrolled, or the compiler would keep them in memory.
 template <class T, int M, int V, Order ORDER>
 void register_tile(const Tile<T>& t) {
@@ -66,9 +62,11 @@ void register_tile(const Tile<T>& t) {
             if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(ahead + v * W<T>, 1);
     }
     if (t.next)
-        for (const T* next = t.next; l > 1; l -= 2, next += LINE<T>) {
+        for (const T* next = t.next; l > 1; l -= 2, next += t.next_step) {
             two_steps();
-            __builtin_prefetch(next, 0, 2);
+#pragma GCC unroll 4
+            for (int v = 0; v < NV; ++v)
+                if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(next + v * W<T>, 0, 2);
         }
     for (; l > 1; l -= 2) two_steps();
     if (l > 0) step();

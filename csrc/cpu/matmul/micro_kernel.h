@@ -54,7 +54,8 @@ struct Tile {
     i64 n, k;
     Start start;
     const T* bias;            // as start says, else unused
-    const T* next = nullptr;  // what tiles to come will read, fetched into L2 meanwhile: a line for every two steps
+    const T* next = nullptr;  // what tiles to come will read of b: NR numbers are fetched into L2 every two steps
+    i64 next_step = 0;        // from those of a step to those of the next
 };
 
 /// t of m rows, 1 <= m <= MR, 1 <= t.n <= NR. Every height has code of its own: no row is multiplied for nothing.

@@ -23,7 +23,7 @@ from ..errors import ArgumentError, MissingKernel
 from . import attention, conv, gemm, recurrent, report, rows, step
 from .case import Case, Result, measure
 from .goals import judge, judge_mean
-from .machine import facts, limited_to, measured_limits, slug
+from .machine import facts, highest, limited_to, measured_limits, slug
 
 CASES: dict[str, Callable[[dict[str, Any]], Iterator[Case]]] = {
     "gemm": gemm.cases,
@@ -83,7 +83,7 @@ def _run(groups: list[str], counts: list[int], rounds: int, peers: dict[str, Any
         ):
             for group in groups:
                 # Clocks and neighbours change within minutes: each group says what the machine could do in its time.
-                rates = {name: max(limit() for _ in range(5)) for name, limit in limits.items()}
+                rates = highest(limits)
                 limits_of_groups.append({"group": group, "threads": threads} | rates)
                 print(report.heading(group, threads, rates), flush=True)
                 of_group = []

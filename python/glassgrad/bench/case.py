@@ -86,7 +86,7 @@ def forward_backward(function: Callable, *leaves: Any) -> None:
     function(*leaves).sum().backward()
 
 
-def measure(case: Case, threads: int, rounds: int, limits: dict[str, Callable[[], float]] | None = None) -> Result:
+def measure(case: Case, threads: int, rounds: int, limits: dict[str, Callable[[float], float]] | None = None) -> Result:
     """Time every library of ``case`` in turn, ``rounds`` times; the machine's own limit has its turn too."""
     counts = {}
     for library, run in case.runs.items():
@@ -99,7 +99,7 @@ def measure(case: Case, threads: int, rounds: int, limits: dict[str, Callable[[]
     times: dict[str, list[float]] = {library: [] for library in case.runs}
     for _ in range(rounds):
         if limit:
-            rates.append(limit())
+            rates.append(limit(case.bytes))
         for library, run in case.runs.items():
             count = counts[library]
             start = time.perf_counter()

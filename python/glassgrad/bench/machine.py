@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 COPIED = 1 << 27  # bytes: more than the last cache of most CPUs holds
+SHARED = 1 << 20  # bytes: a smaller copy is done before a second thread has heard of it
+Limit = Callable[[float], float]  # bytes of the case -> FLOP/s or bytes a second
 
 
 def facts(module, peers: dict[str, Any]) -> dict[str, str]:
@@ -91,23 +93,36 @@ def limited_to(threads: int, module, peers: dict[str, Any]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def measured_limits(threads: int, module, dtype: str = "float32") -> Iterator[dict[str, Callable[[], float]]]:
+def measured_limits(threads: int, module, dtype: str = "float32") -> Iterator[dict[str, Limit]]:
     """name -> a function that measures the limit once, on all threads at the same time.
 
     "multiply-adds": FLOP/s of numbers that never leave the registers, one to four milliseconds.
-    "copy": bytes a second, read and written, of a copy of 128 MiB.
+    "copy": bytes a second of a copy that reads half of the bytes given and writes the other half. As many as the case
+    moves: what fits into a cache is copied in a cache.
     """
-    source = np.ones(COPIED // 4, np.float32)
+    source = np.ones(COPIED, np.uint8)
     target = np.zeros_like(source)
-    parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
     with ThreadPoolExecutor(threads) as pool:
 
-        def multiply_adds() -> float:
+        def multiply_adds(_: float) -> float:
             return 1e9 * sum(pool.map(lambda _: module.fma_ceiling(0, dtype), range(threads)))
 
-        def copy() -> float:
-            start = time.perf_counter()
-            list(pool.map(lambda part: np.copyto(part[1], part[0]), parts))
-            return 2 * source.nbytes / (time.perf_counter() - start)
+        def copy(moved: float) -> float:
+            half = max(1, min(int(moved) // 2, COPIED))
+            pieces = threads if half >= SHARED else 1
+            parts = list(zip(np.array_split(target[:half], pieces), np.array_split(source[:half], pieces), strict=True))
+            start, copies = time.perf_counter(), 0
+            while copies == 0 or time.perf_counter() - start < 0.005:
+                if pieces == 1:
+                    np.copyto(*parts[0])
+                else:
+                    list(pool.map(lambda part: np.copyto(*part), parts))
+                copies += 1
+            return 2 * half * copies / (time.perf_counter() - start)
 
         yield {"multiply-adds": multiply_adds, "copy": copy}
+
+
+def highest(limits: dict[str, Limit]) -> dict[str, float]:
+    """The limits of the machine at this moment: each the best of five."""
+    return {name: max(limit(2 * COPIED) for _ in range(5)) for name, limit in limits.items()}

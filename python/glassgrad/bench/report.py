@@ -19,9 +19,9 @@ def heading(group: str, threads: int, rates: dict[str, float]) -> str:
 
 def line(result: Result) -> str:
     own, (low, high) = result.seconds["glassgrad"], result.spread["glassgrad"]
-    text = f"  {result.name:44}{seconds(own):>12} ±{(high - low) / 2 / own:4.0%}"
+    text = f"  {result.name:52}{seconds(own):>11} ±{(high - low) / 2 / own:4.0%}"
     text += f"{rate(result):>16}{f'{result.share:.0%}' if result.share else '':>6}"
-    text += "".join(f"   {NAMES[peer]} {ratio:5.2f} x" for peer, ratio in result.ratios.items())
+    text += "".join(f"   {NAMES[peer]} {result.ratios[peer]:5.2f} x" for peer in NAMES if peer in result.ratios)
     return text + "".join(f"   {verdict(judged)}" for judged in result.goals)
 
 

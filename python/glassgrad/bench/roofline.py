@@ -20,7 +20,7 @@ from .report import by_group, by_threads
 
 COLOURS = {"glassgrad": "#1f6feb", "numpy": "#8a6d00", "torch": "#c2410c"}
 MARKERS = {"glassgrad": "o", "numpy": "s", "torch": "D"}
-UNITS = {"multiply-adds": "GFLOP/s", "copy": "GB/s"}
+LIMITS = {"multiply-adds": "multiply-adds in registers", "copy": "the same bytes copied"}
 DPI = 130
 INK, GREY, LIGHT = "#1b1f24", "#5d6673", "#c9ced6"
 
@@ -47,7 +47,7 @@ def _figure(record: dict[str, Any]):
     if not groups:
         raise ArgumentError("bench: roofline: got no case that counts its work; expected one at least.")
     heights = [max(_height(results) for (g, _), results in panels.items() if g == group) for group in groups]
-    size = 7.6 * len(counts), 0.5 + sum(heights)
+    size = 2.0 + 7.0 * len(counts), 0.5 + sum(heights)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     machine = record["machine"]
@@ -63,6 +63,8 @@ def _figure(record: dict[str, Any]):
             to_label.append((axis, results, _panel(axis, results, limits)))
         else:
             _shares(axis, results, limits)
+            if threads != counts[0] and [r.name for r in results] == [r.name for r in panels[group, counts[0]]]:
+                axis.tick_params(labelleft=False)  # they stand on the left already
         _legend(axis, results)
     figure.draw_without_rendering()  # positions are known from here on
     figure.set_layout_engine("none")
@@ -102,15 +104,15 @@ def _shares(axis, results: list[Result], limits: dict[str, Any]) -> None:
     limit_of = [r.limit or ("multiply-adds" if r.flops else "copy") for r in results]
     for row, (result, limit) in enumerate(zip(results, limit_of, strict=True)):
         work = result.bytes if limit == "copy" else result.flops
-        shares = {library: work / s / limits[limit] for library, s in result.seconds.items()}
+        rate = result.limit_rate or limits[limit]  # as measured beside the case, where it was
+        shares = {library: work / s / rate for library, s in result.seconds.items()}
         axis.plot([min(shares.values()), max(shares.values())], [row, row], color=LIGHT, linewidth=1.2, zorder=1)
         for library, share in shares.items():
             axis.plot(share, row, **_marker(library))
     axis.axvline(1, color=INK, linewidth=1.6, zorder=2)
     axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(lambda x, _: f"{x:.0%}" if x >= 0.01 else f"{x:.1%}")
-    named = " or ".join(f"{limits[n] / 1e9:.{n == 'copy'}f} {UNITS[n]} ({n})" for n in dict.fromkeys(limit_of))
-    axis.set_xlabel(f"part of {named}")
+    _ticks(axis.xaxis, lambda x, _: f"{100 * x:g}%")
+    axis.set_xlabel(f"part of the limit: {' or '.join(LIMITS[name] for name in dict.fromkeys(limit_of))}")
     axis.set_yticks(range(len(results)), [r.name for r in results])
     axis.set_ylim(len(results) - 0.5, -0.5)
 
@@ -121,12 +123,12 @@ def _panel(axis, results: list[Result], limits: dict[str, Any]) -> list[tuple[fl
     ridge = peak / copy
     intensities = [r.flops / r.bytes for r in results]
     low, high = min(*intensities, ridge) / 4, max(*intensities, ridge) * 4
-    lowest = min(r.flops / s / 1e9 for r in results for s in r.seconds.values())
+    speeds = [r.flops / s / 1e9 for r in results for s in r.seconds.values()]
     x = np.geomspace(low, high, 200)
     axis.loglog(x, np.minimum(peak, x * copy), color=INK, linewidth=1.6, zorder=2)
-    axis.set(xlim=(low, high), ylim=(lowest / 3, peak * 2.5))
-    for direction in (axis.xaxis, axis.yaxis):
-        direction.set_major_formatter("{x:g}")
+    axis.set(xlim=(low, high), ylim=(min(speeds) / 3, max(peak * 2.5, max(speeds) * 1.6)))
+    _ticks(axis.xaxis, "{x:g}")
+    _ticks(axis.yaxis, "{x:g}")
     axis.set_xlabel("arithmetic intensity: floating-point operations per byte")
     axis.set_ylabel("GFLOP/s")
     text = {"textcoords": "offset points", "ha": "right", "fontsize": 8.5, "color": INK}
@@ -141,6 +143,16 @@ def _panel(axis, results: list[Result], limits: dict[str, Any]) -> list[tuple[fl
             axis.plot(across, y, **_marker(library))
         ink += [(across, float(y)) for y in (*np.geomspace(*ends, 9), *up.values())]
     return ink
+
+
+def _ticks(direction, form) -> None:
+    """At 1, 2 and 5 times powers of ten, or at those alone if they are many; none between."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = direction.get_view_interval()
+    direction.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,), numticks=20))
+    direction.set_major_formatter(form)
+    direction.set_minor_formatter(NullFormatter())
 
 
 def _legend(axis, results: list[Result]) -> None:
