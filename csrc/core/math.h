@@ -2,7 +2,7 @@
 //
 // All reduce the argument to a short interval, where a series of known remainder does: no table, and no branch that
 // depends on the data but for sines of huge angles. So a number gives the same result in every lane of every register.
-// Errors stay within 2 ulp (sigmoid 2.2, gelu_tanh 3; normal_distribution 5, in the lower tail): docs/accuracy.md.
+// Errors stay within 2 ulp (sigmoid 2.5, gelu_tanh 3; normal_distribution 6, in the lower tail): docs/accuracy.md.
 #pragma once
 
 #include <array>
