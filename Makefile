@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python -type f -not -name '*.pyc')
 
-.PHONY: demo test test-python test-pure test-cpp fuzz lint format clean
+.PHONY: demo test test-python test-pure test-cpp check-instructions fuzz bench lint format clean
 
 demo: $(VENV)/.installed-tutorials
 	$(BIN)/glassgrad demo
@@ -48,6 +48,17 @@ fuzz: $(VENV)/.installed-test
 		-DGLASSGRAD_SANITIZE=address,undefined
 	$(BIN)/cmake --build build/fuzz
 	tests/fuzz/run build/fuzz $(SECONDS)
+
+# Instructions of a handful of kernels against benchmarks/instructions.json. UPDATE=--update records them anew.
+check-instructions: $(VENV)/.installed-test
+	$(CMAKE) -B build/cpp
+	$(BIN)/cmake --build build/cpp --target kernel_counts_avx2
+	$(BIN)/python benchmarks/instructions.py build/cpp/kernel_counts_avx2 $(UPDATE)
+
+# Every case against NumPy and, where it is installed, PyTorch: see benchmarks/README.md. BENCH="gemm --rounds 3" times less.
+BENCH ?= all
+bench: $(VENV)/.installed-bench
+	GLASSGRAD_COMMIT=$$(git describe --always --tags --dirty) $(BIN)/glassgrad bench $(BENCH) --threads 1,2 --results benchmarks/results
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -71,7 +71,8 @@ def test_forward(op, sample, dtype, backend):
     wide = [x if x is None or x.dtype.kind != "f" else x.astype(np.float64) for x in kept]
     with np.errstate(all="ignore"):
         truth = op.reference(*wide, **sample.static)
-    truth = list(truth) if op.multi else [truth[0] if op.extras else truth]
+    truth = truth[0] if op.extras else truth
+    truth = list(truth) if op.multi else [truth]
     for y, expected in zip(results, truth, strict=True):
         # The reference in float32 rounds at every step of its formula; the kernel keeps to the op's own bound.
         bound = op.ulps if backend != "reference" else 8 * op.ulps

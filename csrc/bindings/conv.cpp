@@ -9,16 +9,51 @@ namespace {
 using Shape = std::vector<py::ssize_t>;
 using Two = std::pair<i64, i64>;
 
-struct Forward {
+template <class T>
+struct Passes {
+    void (*forward)(T*, const T*, const T*, const T*, const Conv2dShape&);
+    void (*backward_input)(T*, const T*, const T*, const Conv2dShape&);
+    void (*backward_weight)(T*, const T*, const T*, const Conv2dShape&);
+};
+struct Rung {
     const char* name;
-    void (*f32)(float*, const float*, const float*, const float*, const Conv2dShape&);
-    void (*f64)(double*, const double*, const double*, const double*, const Conv2dShape&);
+    Passes<float> f32;
+    Passes<double> f64;
+    bool (*fits)(const Conv2dShape&) = nullptr;  // every shape
+
+    template <class T>
+    const Passes<T>& passes() const {
+        if constexpr (std::is_same_v<T, float>)
+            return f32;
+        else
+            return f64;
+    }
 };
-constexpr Forward RUNGS[] = {
-    {"naive", conv2d_naive<float>, conv2d_naive<double>},
-    {"im2col", conv2d_im2col<float>, conv2d_im2col<double>},
-    {"production", conv2d<float>, conv2d<double>},
+template <class T>
+constexpr Passes<T> NAIVE{conv2d_naive<T>, conv2d_backward_input_naive<T>, conv2d_backward_weight_naive<T>};
+template <class T>
+constexpr Passes<T> IM2COL{conv2d_im2col<T>, conv2d_backward_input_im2col<T>, conv2d_backward_weight_im2col<T>};
+template <class T>
+constexpr Passes<T> IMPLICIT{conv2d_implicit<T>, conv2d_backward_input_implicit<T>, conv2d_backward_weight_implicit<T>};
+template <class T>
+constexpr Passes<T> WINOGRAD{conv2d_winograd<T>, conv2d_backward_input_winograd<T>, conv2d_backward_weight_winograd<T>};
+template <class T>
+constexpr Passes<T> BEST{conv2d<T>, conv2d_backward_input<T>, conv2d_backward_weight<T>};
+constexpr Rung RUNGS[] = {
+    {"naive", NAIVE<float>, NAIVE<double>},          {"im2col", IM2COL<float>, IM2COL<double>},
+    {"implicit", IMPLICIT<float>, IMPLICIT<double>}, {"winograd", WINOGRAD<float>, WINOGRAD<double>, winograd_fits},
+    {"production", BEST<float>, BEST<double>},
 };
+constexpr const Rung& PRODUCTION = RUNGS[std::size(RUNGS) - 1];
+
+const Rung& rung_of(const std::string& name) {
+    std::string names;
+    for (const auto& rung : RUNGS) {
+        if (name == rung.name) return rung;
+        names += (names.empty() ? "" : ", ") + std::string(rung.name);
+    }
+    fail("conv_rung", "name", name, "one of " + names);
+}
 
 Conv2dShape checked_shape(const char* op, const Shape& x, const Shape& w, Two stride, Two padding, Two dilation,
                           i64 groups) {
@@ -51,53 +86,60 @@ Conv2dShape checked_shape(const char* op, const Shape& x, const Shape& w, Two st
     return s;
 }
 
+void check_fits(const char* op, const Rung& rung, const Conv2dShape& s) {
+    if (rung.fits && !rung.fits(s))
+        fail(op, "kernel size, stride and dilation",
+             describe(Shape{s.kh, s.kw}) + ", " + describe(Shape{s.stride_h, s.stride_w}) + " and " +
+                 describe(Shape{s.dil_h, s.dil_w}),
+             "(3, 3), (1, 1) and (1, 1) for the rung " + std::string(rung.name));
+}
+
 i64 work(const Conv2dShape& s) { return s.n * s.k * s.oh * s.ow; }
 
-py::object forward(const Forward& rung, const py::array& x, const py::array& w, const OptionalArray& bias, Two stride,
+py::object forward(const Rung& rung, const py::array& x, const py::array& w, const OptionalArray& bias, Two stride,
                    Two padding, Two dilation, i64 groups) {
     return dispatch({&x, &w, pointer(bias)}, [&]<class T>(T) -> py::object {
         const Conv2dShape s = checked_shape("conv2d", shape_of(x), shape_of(w), stride, padding, dilation, groups);
+        check_fits("conv2d", rung, s);
         if (bias) expect_shape("conv2d", "bias", *bias, {s.k});
         const auto from = contiguous<T>(x), weight = contiguous<T>(w);
         const OptionalContiguous<T> b(bias);
         auto y = empty<T>({s.n, s.k, s.oh, s.ow});
         T* out = y.mutable_data();
-        run(GIL_FREE_ELEMENTS + work(s), [&, a = from.data(), c = weight.data()] {
-            if constexpr (std::is_same_v<T, float>)
-                rung.f32(out, a, c, b.data, s);
-            else
-                rung.f64(out, a, c, b.data, s);
-        });
+        run(GIL_FREE_ELEMENTS + work(s),
+            [&, a = from.data(), c = weight.data()] { rung.passes<T>().forward(out, a, c, b.data, s); });
         return y;
     });
 }
 
-py::object backward_input(const py::array& dy, const py::array& w, const Shape& x_shape, Two stride, Two padding,
-                          Two dilation, i64 groups) {
+py::object backward_input(const Rung& rung, const py::array& dy, const py::array& w, const Shape& x_shape, Two stride,
+                          Two padding, Two dilation, i64 groups) {
     return dispatch({&dy, &w}, [&]<class T>(T) -> py::object {
         const char* op = "conv2d_backward_input";
         const Conv2dShape s = checked_shape(op, x_shape, shape_of(w), stride, padding, dilation, groups);
+        check_fits(op, rung, s);
         expect_shape(op, "dy", dy, {s.n, s.k, s.oh, s.ow});
         const auto gradient = contiguous<T>(dy), weight = contiguous<T>(w);
         auto dx = empty<T>(x_shape);
         T* out = dx.mutable_data();
         run(GIL_FREE_ELEMENTS + work(s),
-            [&, a = gradient.data(), c = weight.data()] { conv2d_backward_input(out, a, c, s); });
+            [&, a = gradient.data(), c = weight.data()] { rung.passes<T>().backward_input(out, a, c, s); });
         return dx;
     });
 }
 
-py::object backward_weight(const py::array& dy, const py::array& x, const Shape& w_shape, Two stride, Two padding,
-                           Two dilation, i64 groups) {
+py::object backward_weight(const Rung& rung, const py::array& dy, const py::array& x, const Shape& w_shape, Two stride,
+                           Two padding, Two dilation, i64 groups) {
     return dispatch({&dy, &x}, [&]<class T>(T) -> py::object {
         const char* op = "conv2d_backward_weight";
         const Conv2dShape s = checked_shape(op, shape_of(x), w_shape, stride, padding, dilation, groups);
+        check_fits(op, rung, s);
         expect_shape(op, "dy", dy, {s.n, s.k, s.oh, s.ow});
         const auto gradient = contiguous<T>(dy), from = contiguous<T>(x);
         auto dw = empty<T>(w_shape);
         T* out = dw.mutable_data();
         run(GIL_FREE_ELEMENTS + work(s),
-            [&, a = gradient.data(), c = from.data()] { conv2d_backward_weight(out, a, c, s); });
+            [&, a = gradient.data(), c = from.data()] { rung.passes<T>().backward_weight(out, a, c, s); });
         return dw;
     });
 }
@@ -107,34 +149,46 @@ py::object backward_weight(const py::array& dy, const py::array& x, const Shape&
 void register_conv(py::module_& m) {
     using py::arg, py::kw_only;
     const auto array = [](const char* name) { return arg(name).noconvert(); };
+    const arg stride("stride"), padding("padding"), dilation("dilation"), groups("groups");
     m.def(
         "conv2d",
-        [](const py::array& x, const py::array& w, const OptionalArray& bias, Two stride, Two padding, Two dilation,
-           i64 groups) { return forward(RUNGS[std::size(RUNGS) - 1], x, w, bias, stride, padding, dilation, groups); },
-        array("x"), array("weight"), array("bias"), kw_only(), arg("stride"), arg("padding"), arg("dilation"),
-        arg("groups"));
-    m.def("conv2d_backward_input", backward_input, array("dy"), array("weight"), kw_only(), arg("x_shape"),
-          arg("stride"), arg("padding"), arg("dilation"), arg("groups"));
-    m.def("conv2d_backward_weight", backward_weight, array("dy"), array("x"), kw_only(), arg("w_shape"), arg("stride"),
-          arg("padding"), arg("dilation"), arg("groups"));
+        [](const py::array& x, const py::array& w, const OptionalArray& bias, Two s, Two p, Two d, i64 g) {
+            return forward(PRODUCTION, x, w, bias, s, p, d, g);
+        },
+        array("x"), array("weight"), array("bias"), kw_only(), stride, padding, dilation, groups);
+    m.def(
+        "conv2d_backward_input",
+        [](const py::array& dy, const py::array& w, const Shape& x_shape, Two s, Two p, Two d, i64 g) {
+            return backward_input(PRODUCTION, dy, w, x_shape, s, p, d, g);
+        },
+        array("dy"), array("weight"), kw_only(), arg("x_shape"), stride, padding, dilation, groups);
+    m.def(
+        "conv2d_backward_weight",
+        [](const py::array& dy, const py::array& x, const Shape& w_shape, Two s, Two p, Two d, i64 g) {
+            return backward_weight(PRODUCTION, dy, x, w_shape, s, p, d, g);
+        },
+        array("dy"), array("x"), kw_only(), arg("w_shape"), stride, padding, dilation, groups);
     m.def("conv_rungs", [] {
         py::list names;
         for (const auto& rung : RUNGS) names.append(rung.name);
         return names;
     });
+    // Any rung for any pass: the arguments of the three above after the rung's name.
     m.def(
         "conv_rung",
-        [](const std::string& name, const py::array& x, const py::array& w, const OptionalArray& bias, Two stride,
-           Two padding, Two dilation, i64 groups) {
-            std::string names;
-            for (const auto& rung : RUNGS) {
-                if (name == rung.name) return forward(rung, x, w, bias, stride, padding, dilation, groups);
-                names += (names.empty() ? "" : ", ") + std::string(rung.name);
-            }
-            fail("conv_rung", "name", name, "one of " + names);
-        },
-        arg("name"), array("x"), array("weight"), array("bias"), kw_only(), arg("stride"), arg("padding"),
-        arg("dilation"), arg("groups"));
+        [](const std::string& rung, const py::array& x, const py::array& w, const OptionalArray& bias, Two s, Two p,
+           Two d, i64 g) { return forward(rung_of(rung), x, w, bias, s, p, d, g); },
+        arg("name"), array("x"), array("weight"), array("bias"), kw_only(), stride, padding, dilation, groups);
+    m.def(
+        "conv_rung_backward_input",
+        [](const std::string& rung, const py::array& dy, const py::array& w, const Shape& x_shape, Two s, Two p, Two d,
+           i64 g) { return backward_input(rung_of(rung), dy, w, x_shape, s, p, d, g); },
+        arg("name"), array("dy"), array("weight"), kw_only(), arg("x_shape"), stride, padding, dilation, groups);
+    m.def(
+        "conv_rung_backward_weight",
+        [](const std::string& rung, const py::array& dy, const py::array& x, const Shape& w_shape, Two s, Two p, Two d,
+           i64 g) { return backward_weight(rung_of(rung), dy, x, w_shape, s, p, d, g); },
+        arg("name"), array("dy"), array("x"), kw_only(), arg("w_shape"), stride, padding, dilation, groups);
 }
 
 }  // namespace glassgrad::bindings

@@ -1,3 +1,5 @@
+#include <array>
+
 #include "bindings/arguments.h"
 #include "bindings/register.h"
 #include "core/kernels.h"
@@ -30,6 +32,15 @@ constexpr Rung RUNGS[] = {
     {"production", matmul<float>, matmul<double>},
 };
 constexpr const Rung& PRODUCTION = RUNGS[std::size(RUNGS) - 1];
+
+const Rung& rung_of(const char* op, const std::string& name) {
+    std::string names;
+    for (const auto& rung : RUNGS) {
+        if (name == rung.name) return rung;
+        names += (names.empty() ? "" : ", ") + std::string(rung.name);
+    }
+    fail(op, "name", name, "one of " + names);
+}
 
 /// One side of a product: a matrix, (shape[-2], shape[-1]), for every index of the axes before. Strides count elements.
 template <class T>
@@ -127,7 +138,7 @@ py::object matmul_of(const Rung& rung, const py::array& a, const py::array& b) {
     });
 }
 
-py::object linear_of(const py::array& x, const py::array& weight, const OptionalArray& bias) {
+py::object linear_of(const Rung& rung, const py::array& x, const py::array& weight, const OptionalArray& bias) {
     return dispatch({&x, &weight, pointer(bias)}, [&]<class T>(T) -> py::object {
         const char* op = "linear";
         if (x.ndim() < 1) fail(op, "shape of x", describe(x), "(..., in)");
@@ -146,7 +157,37 @@ py::object linear_of(const py::array& x, const py::array& weight, const Optional
         Shape shape = shape_of(x);
         shape.back() = weight.shape(0);
         const Shape batch(left.shape.begin(), left.shape.end() - 2);
-        return product<T>(PRODUCTION, left, Factor<T>(weight).transposed(), b.data, batch, shape);
+        return product<T>(rung, left, Factor<T>(weight).transposed(), b.data, batch, shape);
+    });
+}
+
+/// (dx, dweight, dbias), None where needs says so. The layer may have no bias.
+py::object linear_gradient(const py::array& dy, const py::array& x, const py::array& weight,
+                           const std::array<bool, 3>& needs) {
+    return dispatch({&dy, &x, &weight}, [&]<class T>(T) -> py::object {
+        const char* op = "linear_backward";
+        if (x.ndim() < 1) fail(op, "shape of x", describe(x), "(..., in)");
+        expect_ndim(op, "weight", weight, 2);
+        const i64 out = weight.shape(0), in = weight.shape(1),
+                  rows = in ? x.size() / in : dy.size() / std::max<i64>(out, 1);
+        Shape shape = shape_of(x);
+        if (shape.back() != in) fail(op, "shape of x", describe(x), "(..., " + std::to_string(in) + ")");
+        shape.back() = out;
+        expect_shape(op, "dy", dy, shape);
+        const auto gradient = contiguous<T>(dy), input = contiguous<T>(x), w = contiguous<T>(weight);
+        std::array<py::object, 3> results{py::none(), py::none(), py::none()};
+        const std::array<Shape, 3> shapes{shape_of(x), Shape{out, in}, Shape{out}};
+        std::array<T*, 3> d{};
+        for (std::size_t i = 0; i < 3; ++i)
+            if (needs[i]) {
+                auto a = empty<T>(shapes[i]);
+                d[i] = a.mutable_data();
+                results[i] = std::move(a);
+            }
+        run(rows * out, [&, a = gradient.data(), b = input.data(), c = w.data()] {
+            linear_backward(d[0], d[1], d[2], a, b, c, rows, in, out);
+        });
+        return py::make_tuple(results[0], results[1], results[2]);
     });
 }
 
@@ -169,7 +210,13 @@ void register_matmul(py::module_& m) {
     m.def(
         "matmul", [](const py::array& a, const py::array& b) { return matmul_of(PRODUCTION, a, b); }, array("a"),
         array("b"));
-    m.def("linear", linear_of, array("x"), array("weight"), array("bias"));
+    m.def(
+        "linear",
+        [](const py::array& x, const py::array& weight, const OptionalArray& bias) {
+            return linear_of(PRODUCTION, x, weight, bias);
+        },
+        array("x"), array("weight"), array("bias"));
+    m.def("linear_backward", linear_gradient);
     m.def("matmul_rungs", [] {
         py::list names;
         for (const auto& rung : RUNGS) names.append(rung.name);
@@ -178,14 +225,15 @@ void register_matmul(py::module_& m) {
     m.def(
         "matmul_rung",
         [](const std::string& name, const py::array& a, const py::array& b) {
-            std::string names;
-            for (const auto& rung : RUNGS) {
-                if (name == rung.name) return matmul_of(rung, a, b);
-                names += (names.empty() ? "" : ", ") + std::string(rung.name);
-            }
-            fail("matmul_rung", "name", name, "one of " + names);
+            return matmul_of(rung_of("matmul_rung", name), a, b);
         },
         arg("name"), array("a"), array("b"));
+    m.def(
+        "linear_rung",
+        [](const std::string& name, const py::array& x, const py::array& weight, const OptionalArray& bias) {
+            return linear_of(rung_of("linear_rung", name), x, weight, bias);
+        },
+        arg("name"), array("x"), array("weight"), array("bias"));
     m.def("fma_ceiling", ceiling_of, arg("seconds"), arg("dtype") = "float32");
 }
 

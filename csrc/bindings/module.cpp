@@ -20,6 +20,7 @@ PYBIND11_MODULE(GLASSGRAD_MODULE, m, py::mod_gil_not_used()) {
     m.doc() = "glassgrad's CPU kernels, compiled for one instruction set.";
     m.attr("isa") = GLASSGRAD_ISA_NAME;
     m.attr("compiler") = __VERSION__;
+    m.attr("flags") = GLASSGRAD_FLAGS;
     m.def("num_threads", &gg::num_threads);
     m.def("set_num_threads", &gg::set_num_threads);
     m.def("empty_cache", &gg::empty_cache);

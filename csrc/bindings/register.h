@@ -11,7 +11,9 @@ void register_matmul(py::module_& m);
 void register_conv(py::module_& m);
 void register_pool(py::module_& m);
 void register_softmax(py::module_& m);
+void register_attention(py::module_& m);
 void register_norm(py::module_& m);
+void register_rnn(py::module_& m);
 void register_optim(py::module_& m);
 void register_random(py::module_& m);
 
@@ -22,7 +24,9 @@ inline void register_all(py::module_& m) {
     register_conv(m);
     register_pool(m);
     register_softmax(m);
+    register_attention(m);
     register_norm(m);
+    register_rnn(m);
     register_optim(m);
     register_random(m);
 }

@@ -74,29 +74,85 @@ void compare(bool* y, const View<const T>& a, const View<const T>& b);
 template <class T>
 void where(T* y, const View<const bool>& mask, const View<const T>& a, const View<const T>& b);
 
-// ---- cpu/softmax.cpp ------------------------------------------------------------------------------------------------
+// ---- cpu/softmax/ ---------------------------------------------------------------------------------------------------
 
-/// Row-wise softmax.  x, y: (rows, cols); y may alias x.  Overwrites y.
+/// Softmax along the middle of x, y: (rows, cols, inner); y may alias x.  Overwrites y.
 /// A row whose maximum is -inf, +inf or NaN becomes NaN where the formula's inf - inf does.
 template <class T>
-void softmax(T* y, const T* x, i64 rows, i64 cols);
-/// dx = y * (dy - sum(dy * y)) per row.  dx may alias dy or y.  Overwrites dx.
+void softmax(T* y, const T* x, i64 rows, i64 cols, i64 inner);
+/// dx = y * (dy - sum(dy * y)) along the middle.  dx may alias dy or y.  Overwrites dx.
 template <class T>
-void softmax_backward(T* dx, const T* dy, const T* y, i64 rows, i64 cols);
-/// y = x - max - log(sum(exp(x - max))) per row; y may alias x.
+void softmax_backward(T* dx, const T* dy, const T* y, i64 rows, i64 cols, i64 inner);
+/// y = x - max - log(sum(exp(x - max))) along the middle; y may alias x.
 template <class T>
-void log_softmax(T* y, const T* x, i64 rows, i64 cols);
-/// dx = dy - exp(y) * sum(dy) per row.  dx may alias dy or y.  Overwrites dx.
+void log_softmax(T* y, const T* x, i64 rows, i64 cols, i64 inner);
+/// dx = dy - exp(y) * sum(dy) along the middle.  dx may alias dy or y.  Overwrites dx.
 template <class T>
-void log_softmax_backward(T* dx, const T* dy, const T* y, i64 rows, i64 cols);
-/// losses[i] = lse[i] - logits[i, target[i]] with lse[i] = log(sum(exp(logits[i]))); 0 where target[i] == ignore_index.
-/// logits: (rows, cols); losses, lse, target: (rows,).  Every other target must be in [0, cols): not checked here.
+void log_softmax_backward(T* dx, const T* dy, const T* y, i64 rows, i64 cols, i64 inner);
+// The rungs below production, softmax of rows: x, y: (rows, cols); y may alias x.
 template <class T>
-void cross_entropy(T* losses, T* lse, const T* logits, const i64* target, i64 rows, i64 cols, i64 ignore_index);
-/// dx = (exp(logits - lse) - onehot(target)) * dlosses per row, 0 where target == ignore_index.  Overwrites dx.
+void softmax_naive(T* y, const T* x, i64 rows, i64 cols);
 template <class T>
-void cross_entropy_backward(T* dx, const T* dlosses, const T* logits, const T* lse, const i64* target, i64 rows,
-                            i64 cols, i64 ignore_index);
+void softmax_online(T* y, const T* x, i64 rows, i64 cols);
+template <class T>
+void softmax_vectorised(T* y, const T* x, i64 rows, i64 cols);
+
+// ---- cpu/cross_entropy.cpp ------------------------------------------------------------------------------------------
+
+/// What becomes of the losses of the rows: all of them, their mean over the rows that count, or their sum.
+enum class Reduction { NONE, MEAN, SUM };
+/// loss_i = log_sum[i] - (logits[i, target[i]] - max[i]), 0 where target[i] == ignore_index, with max[i] the row's
+/// maximum and log_sum[i] = log(sum(exp(logits[i] - max[i]))).  logits: (rows, cols); loss: (rows,), or one number,
+/// where the mean of no row that counts is NaN; max, log_sum, target: (rows,).  Every other target must be in [0,
+/// cols): not checked here.
+template <class T>
+void cross_entropy(T* loss, T* max, T* log_sum, const T* logits, const i64* target, i64 rows, i64 cols,
+                   i64 ignore_index, Reduction reduction);
+/// dx = (exp(logits - max - log_sum) - onehot(target)) * dloss per row, 0 where target == ignore_index; MEAN divides by
+/// the number of rows that count.  dloss: as loss.  Overwrites dx.
+template <class T>
+void cross_entropy_backward(T* dx, const T* dloss, const T* logits, const T* max, const T* log_sum, const i64* target,
+                            i64 rows, i64 cols, i64 ignore_index, Reduction reduction);
+
+// ---- cpu/attention.cpp ----------------------------------------------------------------------------------------------
+
+/// A matrix for each head of each sample: rows of adjacent numbers, any strides between rows, heads and samples. Heads
+/// that are slices of a row of features need no copy.
+template <class T>
+struct HeadRows {
+    T* data;
+    i64 batch, head, row;  // strides
+
+    T* of(i64 b, i64 h) const { return data + b * batch + h * head; }
+};
+/// What query i and key j of a head may do together, at b * batch + h * head + i * row + j * col of one of the two:
+/// `open` says whether they meet, `added` is added to their score. Both null: no mask.
+template <class T>
+struct AttentionMask {
+    const bool* open;
+    const T* added;
+    i64 batch, head, row, col;
+};
+/// l queries and s keys of e features, s values of ev features. causal: query i meets the keys 0 to i.
+struct AttentionShape {
+    i64 batch, heads, l, s, e, ev;
+    bool causal;
+    double scale;
+};
+/// y = softmax(scale q k^T + mask) v for every head; lse = log(sum(exp(scale q k^T + mask))) of every query.
+/// q: (l, e), k: (s, e), v: (s, ev), y: (l, ev) of each head; lse: (batch, heads, l) contiguous.  Overwrites y and lse.
+/// A query that meets no key gives 0 and lse -inf.  A key that is masked away counts as 0 times its value: NaN if that
+/// is NaN or infinite, unless causal closes a whole block of keys, which is then not read.
+template <class T>
+void scaled_dot_product_attention(const HeadRows<T>& y, T* lse, const HeadRows<const T>& q, const HeadRows<const T>& k,
+                                  const HeadRows<const T>& v, const AttentionMask<T>& mask, const AttentionShape& s);
+/// Overwrites dq, dk, dv, shaped as q, k, v.  y and lse are forward's.
+template <class T>
+void scaled_dot_product_attention_backward(const HeadRows<T>& dq, const HeadRows<T>& dk, const HeadRows<T>& dv,
+                                           const HeadRows<const T>& dy, const HeadRows<const T>& q,
+                                           const HeadRows<const T>& k, const HeadRows<const T>& v,
+                                           const AttentionMask<T>& mask, const HeadRows<const T>& y, const T* lse,
+                                           const AttentionShape& s);
 
 // ---- cpu/norm.cpp ---------------------------------------------------------------------------------------------------
 
@@ -155,6 +211,13 @@ void matmul_packed(T* c, const T* a, const T* b, const T* bias, const MatmulShap
 template <class T>
 double fma_ceiling(double seconds);
 
+// ---- cpu/linear.cpp -------------------------------------------------------------------------------------------------
+
+/// Of y = x @ w^T + b: dx = dy @ w, dw = dy^T @ x, db = sum of dy over the rows; null where not wanted.  Overwrites.
+/// dy: (rows, out), x: (rows, in), w: (out, in).
+template <class T>
+void linear_backward(T* dx, T* dw, T* db, const T* dy, const T* x, const T* w, i64 rows, i64 in, i64 out);
+
 // ---- cpu/conv/ ------------------------------------------------------------------------------------------------------
 
 /// k output channels; strides, dilations, groups and kernel at least 1; c and k multiples of groups; oh and ow given
@@ -164,6 +227,7 @@ struct Conv2dShape {
 };
 /// y: (n, k, oh, ow), x: (n, c, h, w), w: (k, c / groups, kh, kw), bias: (k,) or null.  Overwrites y.
 /// Taps in the padding are skipped by naive and multiplied as zeros by the others: an infinite or NaN weight differs.
+/// From 16 channels (of a group, in and out) on, 3 x 3 with stride and dilation 1 is done by winograd: see there.
 template <class T>
 void conv2d(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s);
 /// Overwrites dx: (n, c, h, w).
@@ -185,6 +249,22 @@ template <class T>
 void conv2d_backward_input_im2col(T* dx, const T* dy, const T* w, const Conv2dShape& s);
 template <class T>
 void conv2d_backward_weight_im2col(T* dw, const T* dy, const T* x, const Conv2dShape& s);
+template <class T>
+void conv2d_implicit(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s);
+template <class T>
+void conv2d_backward_input_implicit(T* dx, const T* dy, const T* w, const Conv2dShape& s);
+template <class T>
+void conv2d_backward_weight_implicit(T* dw, const T* dy, const T* x, const Conv2dShape& s);
+/// Whether the three below can do it: 3 x 3, stride and dilation 1; any padding, any groups.
+bool winograd_fits(const Conv2dShape& s);
+/// An infinity or a NaN makes NaN of all 4 x 4 outputs of a tile that sees it, and of all 9 taps of dw.
+/// float: errors up to 1e-5 of the largest result, for normal data; the other rungs' are 1e-6.
+template <class T>
+void conv2d_winograd(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s);
+template <class T>
+void conv2d_backward_input_winograd(T* dx, const T* dy, const T* w, const Conv2dShape& s);
+template <class T>
+void conv2d_backward_weight_winograd(T* dw, const T* dy, const T* x, const Conv2dShape& s);
 
 // ---- cpu/pool.cpp ---------------------------------------------------------------------------------------------------
 
@@ -206,6 +286,45 @@ void avg_pool2d(T* y, const T* x, const Pool2dShape& s, bool count_include_pad);
 /// Overwrites dx: (planes, h, w).
 template <class T>
 void avg_pool2d_backward(T* dx, const T* dy, const Pool2dShape& s, bool count_include_pad);
+
+// ---- cpu/rnn.cpp ----------------------------------------------------------------------------------------------------
+
+/// One layer in one direction. reverse: the sequence is walked from its last time to its first; every array keeps the
+/// order of time.
+struct RecurrentShape {
+    i64 steps, batch, inputs, hidden;
+    bool reverse;
+};
+// x: (steps, batch, inputs); y: (steps, batch, hidden), the state h after each step; h0, c0, h_n, c_n: (batch, hidden);
+// w_ih: (G * hidden, inputs), w_hh: (G * hidden, hidden), b_ih, b_hh: (G * hidden,), both or neither null, for the G
+// gates of ops/rnn.py in their order. All overwrite their outputs. Backward: dx is null where it is not wanted; dy,
+// dh_n and dc_n are null where they are 0; the rest as forward had and left it.
+
+/// h' = tanh(a), or relu: max(a, 0).
+template <class T>
+void rnn_layer(T* y, T* h_n, const T* x, const T* h0, const T* w_ih, const T* w_hh, const T* b_ih, const T* b_hh,
+               bool relu, const RecurrentShape& s);
+/// db: (hidden,), the gradient of either bias.
+template <class T>
+void rnn_layer_backward(T* dx, T* dh0, T* dw_ih, T* dw_hh, T* db, const T* dy, const T* dh_n, const T* x, const T* h0,
+                        const T* w_ih, const T* w_hh, const T* y, bool relu, const RecurrentShape& s);
+/// gates: (steps, batch, 4 * hidden), activated; cells: (steps, batch, hidden), the state c after each step.
+template <class T>
+void lstm_layer(T* y, T* h_n, T* c_n, T* gates, T* cells, const T* x, const T* h0, const T* c0, const T* w_ih,
+                const T* w_hh, const T* b_ih, const T* b_hh, const RecurrentShape& s);
+/// db: (4 * hidden,), the gradient of either bias.
+template <class T>
+void lstm_layer_backward(T* dx, T* dh0, T* dc0, T* dw_ih, T* dw_hh, T* db, const T* dy, const T* dh_n, const T* dc_n,
+                         const T* x, const T* h0, const T* c0, const T* w_ih, const T* w_hh, const T* y, const T* gates,
+                         const T* cells, const RecurrentShape& s);
+/// gates: (steps, batch, 3 * hidden), activated; candidate: (steps, batch, hidden), what the reset gate multiplies.
+template <class T>
+void gru_layer(T* y, T* h_n, T* gates, T* candidate, const T* x, const T* h0, const T* w_ih, const T* w_hh,
+               const T* b_ih, const T* b_hh, const RecurrentShape& s);
+template <class T>
+void gru_layer_backward(T* dx, T* dh0, T* dw_ih, T* dw_hh, T* db_ih, T* db_hh, const T* dy, const T* dh_n, const T* x,
+                        const T* h0, const T* w_ih, const T* w_hh, const T* y, const T* gates, const T* candidate,
+                        const RecurrentShape& s);
 
 // ---- cpu/optim.cpp --------------------------------------------------------------------------------------------------
 

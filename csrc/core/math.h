@@ -177,11 +177,14 @@ inline Reduced<V> reduce_exp(const V& x, const V& low) {
 /// e^(x - low) with |low| < 0.1, for what would lose digits if it were one number.
 template <class V>
 inline V exp_of_difference(const V& x, const V& low) {
-    // Beyond these e^x is infinite, or rounds to 0; inside them n fits the two factors of 2^n below.
-    const auto [r, n] = reduce_exp(clamp(x, SINGLE<V> ? -104 : -746, SINGLE<V> ? 89 : 710), low);
+    // Beyond these e^x is infinite, or rounds to 0; inside them n fits the two factors of 2^n below. A product that
+    // underflows takes 150 cycles: what becomes 0, as missing lanes of -inf do, is computed as e^0.
+    const V high = constant<V>(SINGLE<V> ? 89 : 710), zero{};
+    const auto vanishes = x < constant<V>(SINGLE<V> ? -104 : -746);
+    const auto [r, n] = reduce_exp(select(vanishes, zero, select(x > high, high, x)), low);
     const V p = series<SINGLE<V> ? 8 : 14>(r, [](int k) { return inverse_factorial(k); });
     const Integer<V> half = n >> 1;  // in two steps, since 2^n itself may be denormal or infinite
-    return p * power_of_two<V>(half) * power_of_two<V>(n - half);
+    return select(vanishes, zero, p * power_of_two<V>(half) * power_of_two<V>(n - half));
 }
 
 }  // namespace detail
@@ -190,6 +193,15 @@ inline V exp_of_difference(const V& x, const V& low) {
 template <class V>
 inline V exp(const V& x) {
     return detail::exp_of_difference(x, V{});
+}
+
+/// e^x for x <= 0 (or a little above), where a result below 2^-126 (double: 2^-1022) may as well be 0: a softmax's.
+/// One clamp and one factor 2^n instead of two: 17 instructions instead of 26.
+template <class V>
+inline V exp_nonpositive(const V& x) {
+    const V low = constant<V>(SINGLE<V> ? -88 : -709.2);  // n is -BIAS there, and 2^n 0
+    const auto [r, n] = detail::reduce_exp(V(select(x < low, low, x)), V{});
+    return series<SINGLE<V> ? 8 : 14>(r, [](int k) { return inverse_factorial(k); }) * power_of_two<V>(n);
 }
 
 /// e^x - 1 = 2^n (e^r - 1) + (2^n - 1), without the cancellation near 0. Series as in exp.

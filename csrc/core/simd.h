@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -173,20 +174,23 @@ inline V minimum(const V& a, const V& b) {
     return select((a < b) | (a != a), a, b);
 }
 
-/// Sum of the lanes, in a fixed order: halves are folded, so the result does not depend on the compiler.
-template <class T>
-inline T horizontal_sum(const Vec<T>& v) {
-    T lane[W<T>];
-    std::memcpy(lane, &v, sizeof v);
-    for (int half = W<T> / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-    return lane[0];
+/// All lanes joined in a fixed order: halves are folded onto each other, so the result does not depend on the compiler.
+template <class T, class Join>
+inline T fold_lanes(Vec<T> v, Join&& join) {
+    const auto fold = [&]<int HALF>(std::integral_constant<int, HALF>) {
+        [&]<int... I>(std::integer_sequence<int, I...>) {
+            v = join(v, Vec<T>(__builtin_shufflevector(v, v, (I + HALF) % W<T>...)));
+        }(std::make_integer_sequence<int, W<T>>{});
+    };
+    if constexpr (W<T> > 8) fold(std::integral_constant<int, 8>{});
+    if constexpr (W<T> > 4) fold(std::integral_constant<int, 4>{});
+    if constexpr (W<T> > 2) fold(std::integral_constant<int, 2>{});
+    fold(std::integral_constant<int, 1>{});
+    return v[0];
 }
 template <class T>
-inline T horizontal_max(const Vec<T>& v) {
-    T best = v[0];
-    for (int i = 1; i < W<T>; ++i) best = maximum<T>(best, v[i]);
-    return best;
+inline T horizontal_sum(const Vec<T>& v) {
+    return fold_lanes<T>(v, [](const Vec<T>& a, const Vec<T>& b) { return a + b; });
 }
 
 }  // namespace glassgrad

@@ -46,6 +46,10 @@ Vec<T> load_lanes(const T* p, int n, T fill = T(0)) {
     return n == W<T> ? load(p) : load_partial(p, n, fill);
 }
 template <class T>
+void store_lanes(T* p, const Vec<T>& v, int n) {
+    n == W<T> ? store(p, v) : store_partial(p, v, n);
+}
+template <class T>
 double sum(const T* x, i64 n) {
     return blocked_sum<T>(n, [=](i64 j, int lanes) { return load_lanes(x + j, lanes); });
 }
@@ -92,13 +96,14 @@ void layer_norm_backward(T* dx, T* dweight, T* dbias, const T* dy, const T* x, c
     // dweight and dbias: at most 32 partials, of the shape alone, added up in order.
     const i64 per_chunk = std::max(ceil_div(rows, 32), ceil_div(CHUNK_ELEMENTS, cols + 1));
     const i64 chunks = ceil_div(rows, per_chunk);
-    Scratch<T> partials(chunks * 2 * cols);
+    const i64 pitch = ceil_div(cols, W<T>) * W<T>;
+    Scratch<T> partials(chunks * 2 * pitch);
     T* const partial = partials.get();
     parallel_for(chunks, 1, [=](i64 first, i64 last) {
         for (i64 chunk = first; chunk < last; ++chunk) {
-            T* dw = partial + chunk * 2 * cols;
-            T* db = dw + cols;
-            std::fill(dw, dw + 2 * cols, T(0));
+            T* dw = partial + chunk * 2 * pitch;
+            T* db = dw + pitch;
+            std::fill(dw, dw + 2 * pitch, T(0));
             for (i64 i = chunk * per_chunk; i < std::min(rows, (chunk + 1) * per_chunk); ++i) {
                 const T *dyi = dy + i * cols, *xi = x + i * cols;
                 T* dxi = dx + i * cols;
@@ -112,11 +117,13 @@ void layer_norm_backward(T* dx, T* dweight, T* dbias, const T* dy, const T* x, c
                 const T mean_gh = static_cast<T>(r * scale * blocked_sum<T>(cols, [=](i64 j, int lanes) {
                                                      return g(j, lanes) * (load_lanes(xi + j, lanes, m) - m);
                                                  }));
-                for (i64 j = 0; j < cols; ++j) {
-                    const T h = (xi[j] - m) * r, d = dyi[j];
-                    dw[j] += d * h;
-                    db[j] += d;
-                    dxi[j] = r * ((weight ? d * weight[j] : d) - mean_g - h * mean_gh);
+                // In vectors by hand: six arrays that might overlap are more than the compiler checks for.
+                for (i64 j = 0; j < cols; j += W<T>) {
+                    const int lanes = static_cast<int>(std::min<i64>(W<T>, cols - j));
+                    const Vec<T> d = load_lanes(dyi + j, lanes), h = (load_lanes(xi + j, lanes, m) - m) * r;
+                    store(dw + j, load(dw + j) + d * h);
+                    store(db + j, load(db + j) + d);
+                    store_lanes(dxi + j, r * (g(j, lanes) - mean_g - h * mean_gh), lanes);
                 }
             }
         }
@@ -126,11 +133,11 @@ void layer_norm_backward(T* dx, T* dweight, T* dbias, const T* dy, const T* x, c
         parallel_for(cols, ceil_div(CHUNK_ELEMENTS, chunks + 1), [=](i64 begin, i64 end) {
             std::fill(out + begin, out + end, T(0));
             for (i64 chunk = 0; chunk < chunks; ++chunk)
-                for (i64 j = begin; j < end; ++j) out[j] += partial[chunk * 2 * cols + offset + j];
+                for (i64 j = begin; j < end; ++j) out[j] += partial[chunk * 2 * pitch + offset + j];
         });
     };
     combine(dweight, 0);
-    combine(dbias, cols);
+    combine(dbias, pitch);
 }
 
 namespace {

@@ -116,10 +116,10 @@ struct Job {
     const i64 n, chunk;
     const detail::ChunkFunction f;
     void* const context;
-    int helpers_wanted;             // guarded by Pool::mutex
-    int helpers_active = 0;         // guarded by Pool::mutex
-    std::exception_ptr error = {};  // guarded by Pool::mutex: the first
-    std::atomic<i64> next{0};       // chunk to hand out
+    int helpers_wanted;                  // guarded by Pool::mutex
+    std::atomic<int> helpers_active{0};  // changed under Pool::mutex; read without it by a caller that spins
+    std::exception_ptr error = {};       // guarded by Pool::mutex: the first
+    std::atomic<i64> next{0};            // chunk to hand out
     std::atomic<bool> stop{false};
 };
 
@@ -143,9 +143,10 @@ void relax() {
     asm volatile("yield");
 #endif
 }
-// About 10 us at 20 to 60 cycles a pause. Waking a sleeping thread costs 5 us and more of the caller's time: kernels
-// that follow each other find the workers still awake.
-constexpr int SPINS = 500;
+// 10 to 100 us, at 20 to 140 cycles a pause. Waking a sleeping thread costs 5 to 15 us of the waker's time, and up to
+// 60 pass before it runs: kernels that follow each other find the workers awake, and a caller waits awake for the last
+// chunk.
+constexpr int SPINS = 2500;
 
 void fail(Pool& pool, Job& job, std::exception_ptr error) {
     job.stop.store(true, std::memory_order_relaxed);
@@ -278,6 +279,7 @@ void detail::run_chunks(i64 n, i64 chunk, ChunkFunction f, void* context) {
         pool.work.notify_all();
     run_some(pool, job);
 
+    for (int i = 0; i < SPINS && job.helpers_active.load(std::memory_order_relaxed) > 0; ++i) relax();
     std::unique_lock lock(pool.mutex);
     pool.job = nullptr;  // who comes now is too late
     while (job.helpers_active > 0) {

@@ -1,12 +1,17 @@
 // Max and average pooling.
 //
-// One output row at a time, tap by tap: the bounds test is done once per tap and row, not once per tap and pixel, and
-// the inner loop runs along contiguous outputs.
+// Maxima: a register holds neighbouring windows, and another the places of their maxima so far; a tap is a load (two
+// and a shuffle where windows are 2 apart), two comparisons and two selections, for 16 windows with AVX-512. Windows
+// over the left or right edge are done one by one. Means: one output row at a time, tap by tap: the bounds test is done
+// once per tap and row, not once per tap and pixel, and the inner loop runs along contiguous outputs.
 #include <algorithm>
+#include <cstring>
 #include <limits>
+#include <utility>
 
 #include "core/kernels.h"
 #include "core/parallel.h"
+#include "core/simd.h"
 
 namespace glassgrad {
 
@@ -41,28 +46,115 @@ inline i64 extent(i64 o, i64 stride, i64 pad, i64 kernel, i64 size, bool count_i
     return count_include_pad ? end - begin : std::min(end, size) - std::max<i64>(begin, 0);
 }
 
+/// Taps [begin, end) of the window that starts at `start` and lie inside an axis of `size`.
+struct Taps {
+    i64 begin, end;
+};
+inline Taps taps_inside(i64 start, i64 dilation, i64 kernel, i64 size) {
+    const i64 begin = start >= 0 ? 0 : (-start + dilation - 1) / dilation;
+    const i64 end = start >= size ? 0 : std::min(kernel, (size - 1 - start) / dilation + 1);
+    return {begin, std::max(begin, end)};
+}
+
+/// The maximum of one window and where it is.
+template <class T>
+void max_of_window(T* y, i64* index, const T* plane, const Pool2dShape& s, i64 y0, i64 x0) {
+    const Taps rows = taps_inside(y0, s.dil_h, s.kh, s.h), columns = taps_inside(x0, s.dil_w, s.kw, s.w);
+    T best = -std::numeric_limits<T>::infinity();
+    i64 at = -1;
+    for (i64 r = rows.begin; r < rows.end; ++r)
+        for (i64 q = columns.begin; q < columns.end; ++q) {
+            const i64 position = (y0 + r * s.dil_h) * s.w + x0 + q * s.dil_w;
+            const T v = plane[position];
+            // at < 0: a window of nothing but -inf still names an element. Nothing exceeds a NaN.
+            if (v > best || v != v || at < 0) best = v, at = position;
+        }
+    *y = best, *index = at;
+}
+
+/// The n <= W<T> numbers p[0], p[stride], ...; the other lanes are 0. STRIDE is the stride, or 0 for any.
+template <class T, int STRIDE>
+inline Vec<T> load_every(const T* p, i64 stride, int n) {
+    constexpr int LANES = W<T>;
+    if constexpr (STRIDE == 0) {
+        Vec<T> v{};
+        for (int i = 0; i < n; ++i) v[i] = p[i * stride];
+        return v;
+    } else if constexpr (STRIDE == 1) {
+        return n == LANES ? load(p) : load_partial(p, n);
+    } else {
+        const int last = 2 * n - 1;  // the next one may not be there
+        Vec<T> low, high;
+        if (n == LANES)
+            low = load(p), high = load_partial(p + LANES, LANES - 1);
+        else if (last > LANES)
+            low = load(p), high = load_partial(p + LANES, last - LANES);
+        else
+            low = load_partial(p, last), high = Vec<T>{};
+        return [&]<int... I>(std::integer_sequence<int, I...>) {
+            return __builtin_shufflevector(low, high, 2 * I...);
+        }(std::make_integer_sequence<int, LANES>());
+    }
+}
+
+/// The maxima of n <= W<T> neighbouring windows, none of which hangs over the left or right edge: x0 is the first one's
+/// left column. At least one of `rows` is inside, and h * w fits the integers of a register.
+template <class T, int STRIDE>
+void max_of_windows(T* y, i64* index, const T* plane, const Pool2dShape& s, i64 y0, Taps rows, i64 x0, int n) {
+    using Int = typename VectorTypes<T>::Int;
+    typedef i64 Indices __attribute__((vector_size(W<T> * sizeof(i64))));
+    Mask<T> lane;
+    for (int i = 0; i < W<T>; ++i) lane[i] = static_cast<Int>(i * s.stride_w);
+    Vec<T> best = broadcast(-std::numeric_limits<T>::infinity());
+    // Where nothing exceeds -inf the first tap stays named.
+    Mask<T> at = lane + static_cast<Int>((y0 + rows.begin * s.dil_h) * s.w + x0);
+    for (i64 r = rows.begin; r < rows.end; ++r)
+        for (i64 q = 0; q < s.kw; ++q) {
+            const i64 position = (y0 + r * s.dil_h) * s.w + x0 + q * s.dil_w;
+            const Vec<T> v = load_every<T, STRIDE>(plane + position, s.stride_w, n);
+            const Mask<T> take = (v > best) | (v != v);
+            best = select(take, v, best);
+            at = take ? lane + static_cast<Int>(position) : at;
+        }
+    const Indices wide = __builtin_convertvector(at, Indices);
+    if (n == W<T>) {
+        store(y, best);
+        std::memcpy(index, &wide, sizeof wide);
+    } else {
+        store_partial(y, best, n);
+        std::memcpy(index, &wide, static_cast<std::size_t>(n) * sizeof(i64));
+    }
+}
+
 }  // namespace
 
 template <class T>
 void max_pool2d(T* y, i64* index, const T* x, const Pool2dShape& s) {
+    const auto windows = s.stride_w == 1   ? max_of_windows<T, 1>
+                         : s.stride_w == 2 ? max_of_windows<T, 2>
+                                           : max_of_windows<T, 0>;
+    const bool in_vectors = s.h * s.w <= std::numeric_limits<std::int32_t>::max();
+    // [inner, outer): the outputs whose windows lie inside from left to right.
+    const i64 first_inside = std::min(s.ow, (s.pad_w + s.stride_w - 1) / s.stride_w);
+    const i64 room = s.w + s.pad_w - (s.kw - 1) * s.dil_w - 1;  // the rightmost left column, counted from -pad_w
+    const i64 inner = in_vectors ? first_inside : s.ow;
+    const i64 outer = room < 0 ? inner : std::clamp(room / s.stride_w + 1, inner, s.ow);
     parallel_for(s.planes * s.oh, rows_per_chunk(s), [=](i64 first, i64 last) {
         for (i64 i = first; i < last; ++i) {
             const T* plane = x + i / s.oh * s.h * s.w;
             T* best = y + i * s.ow;
             i64* at = index + i * s.ow;
-            std::fill(best, best + s.ow, -std::numeric_limits<T>::infinity());
-            std::fill(at, at + s.ow, i64{-1});
-            each_tap(s, i % s.oh, [&](i64 iy, i64 offset, i64 begin, i64 end) {
-                const T* row = plane + iy * s.w;
-                for (i64 ox = begin; ox < end; ++ox) {
-                    const i64 ix = ox * s.stride_w + offset;
-                    const T v = row[ix];
-                    // at < 0: a window of nothing but -inf still names an element. Nothing exceeds a NaN.
-                    const bool take = (v > best[ox]) | (v != v) | (at[ox] < 0);
-                    best[ox] = take ? v : best[ox];
-                    at[ox] = take ? iy * s.w + ix : at[ox];
-                }
-            });
+            const i64 y0 = i % s.oh * s.stride_h - s.pad_h;
+            const Taps rows = taps_inside(y0, s.dil_h, s.kh, s.h);
+            const i64 until = rows.begin < rows.end ? outer : inner;
+            const auto one = [&](i64 ox) {
+                max_of_window(best + ox, at + ox, plane, s, y0, ox * s.stride_w - s.pad_w);
+            };
+            for (i64 ox = 0; ox < inner; ++ox) one(ox);
+            for (i64 ox = inner; ox < until; ox += W<T>)
+                windows(best + ox, at + ox, plane, s, y0, rows, ox * s.stride_w - s.pad_w,
+                        static_cast<int>(std::min<i64>(W<T>, until - ox)));
+            for (i64 ox = until; ox < s.ow; ++ox) one(ox);
         }
     });
 }

@@ -206,12 +206,8 @@ T fold(const T* p, i64 n, F&& f) {
         const Mask<T> is_rest = overlaps ? lane >= W<T> - left : lane < left;
         b = Join::join(b, select(is_rest, v, broadcast(Join::template NONE<T>)));
     }
-    const Vec<T> joined = Join::join(Join::join(a, b), Join::join(c, d));
-    T lane[W<T>];
-    std::memcpy(lane, &joined, sizeof joined);
-    for (int half = W<T> / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) lane[i] = Join::join(lane[i], lane[i + half]);
-    return lane[0];
+    return fold_lanes<T>(Join::join(Join::join(a, b), Join::join(c, d)),
+                         [](const Vec<T>& u, const Vec<T>& v) { return Join::join(u, v); });
 }
 
 /// Some rows of at most TILE columns; `first` numbers row 0 along the reduced axes.

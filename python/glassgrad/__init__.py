@@ -11,7 +11,7 @@ from .autograd import (
     no_grad,
     set_grad_enabled,
 )  # fmt: skip
-from .backends import use_backend
+from .backends import kernel, use_backend
 from .creation import *
 from .dtypes import bool_ as bool
 from .dtypes import (

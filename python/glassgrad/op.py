@@ -86,7 +86,7 @@ class _Plan:
             rules = [rule if need else None for rule, need in zip(op.rules, needs, strict=True)]
         names = [name for rule in rules if rule for name in rule.saves]
         if op.fused_vjp:
-            kept = {*op.inputs, *op.extras, "y", "shapes"}
+            kept = {*op.inputs, *op.extras, "y", *_TUPLES}
             names += [n for n in op.fused_vjp[1:] if n in kept]
         if op.broadcasts:
             names.append("shapes")
@@ -99,8 +99,10 @@ class _Plan:
         self.shapes = self.names.index("shapes") if op.broadcasts else None
         self.needs = needs
         self.rules = tuple(rule and rule.bind(self.names) for rule in rules)
-        # A kernel for all gradients is a waste where a rule of its own gives the one that is wanted.
-        self.fused = op.fused_vjp[0] if op.fused_vjp and (op.joint or all(needs)) else None
+        # A kernel for all gradients is a waste where a rule of its own gives the one that is wanted: unless it asks.
+        wants_all = all(need for need, rule in zip(needs, op.rules, strict=False) if rule)
+        is_fused = op.fused_vjp and (op.joint or wants_all or "needs" in op.fused_vjp)
+        self.fused = op.fused_vjp[0] if is_fused else None
         self.fused_arguments = [
             (self.names.index(n), None) if n in self.names else (None, n) for n in (op.fused_vjp or ())[1:]
         ]
@@ -108,8 +110,9 @@ class _Plan:
     bound: tuple = (None, None)  # a backend, and its kernel for all gradients: one look-up per backend, not per call
 
     def bind(self, backend):
-        self.bound = (backend, backend.fused(self.fused))
-        return self.bound[1]
+        fused = backend.fused(self.fused)
+        self.bound = (backend, fused)  # set, and read, as one: another thread may bind another backend meanwhile
+        return fused
 
     @staticmethod
     def _source(op, name):
@@ -136,7 +139,8 @@ class Op:
         samples: ``samples(rng)`` yields Sample; they drive tests, docs and benchmarks.
         inputs: names of the inputs where the reference's signature does not tell (NumPy's ufuncs).
         fused_vjp: ``(kernel name, saved or static names...)``: a kernel that computes all gradients at once; used when
-            no second derivative is asked for.
+            no second derivative is asked for. It computes only what is wanted where it names ``needs``, and gets a dy
+            per output where there are several, None for those that no gradient came back to.
         is_view: the result shares memory with the first input.
         broadcasts: inputs broadcast; a gradient is summed back to its input's shape.
         multi: the reference returns several outputs.
@@ -236,7 +240,8 @@ class OpNode(Node):
                 fused = plan.bind(selected.backend)
             if fused is not None:
                 rest = [static[name] if i is None else saved[i] for i, name in plan.fused_arguments]
-                dxs = fused(dy.data, *[r.data if isinstance(r, Tensor) else r for r in rest])
+                arrays = [None if d is None else d.data for d in dys]
+                dxs = fused(*arrays, *[r.data if isinstance(r, Tensor) else r for r in rest])
                 if dxs is not NotImplemented:
                     if not isinstance(dxs, tuple):
                         return [wrap(dxs)] + [None] * (len(self.edges) - 1)

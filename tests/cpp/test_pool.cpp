@@ -12,7 +12,7 @@ namespace {
 
 template <class T>
 void against_definition() {
-    for (i64 h : {1, 2, 5, 16, 19})
+    for (i64 h : {1, 2, 5, 16, 19, 40})
         for (i64 k : {1, 2, 3})
             for (i64 stride = 1; stride <= 3; ++stride)
                 for (i64 pad = 0; pad <= k / 2; ++pad)

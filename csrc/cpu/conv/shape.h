@@ -4,8 +4,11 @@
 #include <algorithm>
 
 #include "core/kernels.h"
+#include "cpu/matmul/shape.h"
 
 namespace glassgrad {
+
+constexpr i64 round_up(i64 a, i64 b) { return (a + b - 1) / b * b; }
 
 /// Output positions [begin, end) whose tap stays inside the input: 0 <= o * stride + offset < input.
 struct ValidRange {

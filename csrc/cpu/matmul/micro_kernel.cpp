@@ -22,8 +22,7 @@ void register_tile(const Tile<T>& t) {
         for (int v = 0; v < V; ++v) sum[i][v] = Vec<T>{};
 
     // Adjacent rows take one pointer. Rows apart take one per three of them: a load reaches p, p + row and p + 2 row
-    // for nothing, and a pointer per row would not fit in 16 registers. The loop is not unrolled: a step is 50
-    // instructions, and four steps no longer fit in the queue of decoded ones (8 % slower on the Xeon measured).
+    // for nothing, and a pointer per row would not fit in 16 registers.
     constexpr bool ADJACENT = ORDER == Order::ROWS_ADJACENT;
     constexpr int GROUP = ADJACENT ? M : 3, GROUPS = (M + GROUP - 1) / GROUP;
     const i64 row = ADJACENT ? 1 : t.a_row, a_step = ADJACENT ? t.a_step : 1, b_step = t.b_step;
@@ -46,16 +45,31 @@ void register_tile(const Tile<T>& t) {
         for (int g = 0; g < GROUPS; ++g) a[g] += a_step;
         b += b_step;
     };
-    // c is needed at the end and may be far away. Asked for a row at a time, it does not hold up the loads of a and b.
+    // Two steps a round: four, 200 instructions, no longer fit in the queue of decoded ones.
+    const auto two_steps = [&]() __attribute__((always_inline)) {
+        step();
+        step();
+    };
+    // c is needed at the end and may be far away. Asked for a row every four steps, it does not hold up the loads of a
+    // and b: that is 4 % of the whole at 2048, where c is in L3.
     i64 l = t.k;
     const T* ahead = t.c;
-    for (i64 i = std::min<i64>(M, l); i > 0; --i, --l, ahead += t.ldc) {
-        step();
+    for (i64 i = std::min<i64>(M, l / 4); i > 0; --i, l -= 4, ahead += t.ldc) {
+        two_steps();
+        two_steps();
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v)
             if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(ahead + v * W<T>, 1);
     }
-    for (; l > 0; --l) step();
+    if (t.next)
+        for (const T* next = t.next; l > 1; l -= 2, next += t.next_step) {
+            two_steps();
+#pragma GCC unroll 4
+            for (int v = 0; v < NV; ++v)
+                if (v * VECTOR_BYTES % 64 == 0) __builtin_prefetch(next + v * W<T>, 0, 2);
+        }
+    for (; l > 1; l -= 2) two_steps();
+    if (l > 0) step();
 
     // f(i, v, c at it) for every vector of the tile, the ragged last one of each row marked by v == V - 1.
     const auto each = [&](auto&& f) __attribute__((always_inline)) {
@@ -180,9 +194,24 @@ void pack_panel(T* out, i64 width, const T* x, i64 row, i64 step, i64 rows, i64 
         }
 }
 
-#define INSTANTIATE(T)                                   \
-    template void multiply_tile<T>(const Tile<T>&, i64); \
-    template void pack_panel<T>(T*, i64, const T*, i64, i64, i64, i64);
+template <class T>
+void unpack_panel(T* x, i64 row, const T* panel, i64 rows, i64 k) {
+    for (i64 l = 0; l < k; l += W<T>) {
+        Vec<T> block[W<T>];
+#pragma GCC unroll 16
+        for (int i = 0; i < W<T>; ++i) block[i] = load(panel + (l + i) * W<T>);
+        transpose<T>(block);
+        const int steps = static_cast<int>(std::min<i64>(W<T>, k - l));
+#pragma GCC unroll 16
+        for (int i = 0; i < W<T>; ++i)
+            if (i < rows) store_partial(x + i * row + l, block[i], steps);
+    }
+}
+
+#define INSTANTIATE(T)                                                  \
+    template void multiply_tile<T>(const Tile<T>&, i64);                \
+    template void pack_panel<T>(T*, i64, const T*, i64, i64, i64, i64); \
+    template void unpack_panel<T>(T*, i64, const T*, i64, i64);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

@@ -53,7 +53,9 @@ struct Tile {
     i64 b_step;
     i64 n, k;
     Start start;
-    const T* bias;  // as start says, else unused
+    const T* bias;            // as start says, else unused
+    const T* next = nullptr;  // what tiles to come will read of b: NR numbers are fetched into L2 every two steps
+    i64 next_step = 0;        // from those of a step to those of the next
 };
 
 /// t of m rows, 1 <= m <= MR, 1 <= t.n <= NR. Every height has code of its own: no row is multiplied for nothing.
@@ -64,5 +66,10 @@ void multiply_tile(const Tile<T>& t, i64 m);
 /// Whichever of row and step is 1, x is read and out written in whole vectors.
 template <class T>
 void pack_panel(T* out, i64 width, const T* x, i64 row, i64 step, i64 rows, i64 k);
+
+/// The way back, for panels of width W: x[i * row + l] = panel[l * W + i] for i < rows <= W and l < k. Whole blocks of
+/// W * W are read, beyond k too.
+template <class T>
+void unpack_panel(T* x, i64 row, const T* panel, i64 rows, i64 k);
 
 }  // namespace glassgrad

@@ -9,6 +9,7 @@ import warnings
 from ..errors import ArgumentError, MissingKernel
 from . import cpp, reference
 from .protocol import Backend
+from .rungs import on_rung
 
 BACKENDS: dict[str, Backend] = {"reference": reference.BACKEND}
 if cpp.BACKEND is not None:
@@ -60,6 +61,26 @@ def use_backend(backend: str | Backend):
         use(before)
 
 
+@contextlib.contextmanager
+def kernel(op: str, rung: str):
+    """Within: every use of ``op``, in backward passes too, runs on a rung of its ladder (``csrc/cpu/matmul/``).
+
+    ``"matmul"`` stands for all products of matrices, ``linear`` and their gradients among them. The production kernels
+    are back after the block; other threads never leave them.
+
+    Raises:
+        ArgumentError: no such ladder, or no such rung on it; the message lists those that there are.
+
+    >>> import glassgrad as gg
+    >>> with gg.kernel("matmul", "naive"):
+    ...     gg.ones(2, 3) @ gg.ones(3, 1)
+    tensor([[3.],
+            [3.]])
+    """
+    with use_backend(on_rung(selected.backend, op, rung)):
+        yield
+
+
 def tell_if_pure_python() -> None:
     """Say once that the compiled kernels are missing, and what that means."""
     global _told
@@ -78,6 +99,7 @@ __all__ = [
     "MissingKernel",
     "current",
     "get",
+    "kernel",
     "selected",
     "tell_if_pure_python",
     "use",

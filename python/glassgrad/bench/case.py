@@ -19,7 +19,12 @@ Runs = dict[str, Callable[[], Any]]  # library -> what to time
 
 @dataclass(frozen=True)
 class Case:
-    """One computation; ``runs[library]`` is a function to time. Work is counted once, as the formula needs it."""
+    """One computation; ``runs[library]`` is a function to time.
+
+    Work is counted once, as the formula needs it, whoever does more: ``flops`` are additions and multiplications (of a
+    product 2 m n k; one for any function of an element), ``bytes`` what has to cross the memory if every operand is
+    read once and every result written once.
+    """
 
     group: str
     name: str
@@ -27,20 +32,45 @@ class Case:
     flops: float = 0.0
     bytes: float = 0.0
 
+    @property
+    def limit(self) -> str:
+        """What it is held against: "copy", the memory's rate, below one operation a byte; else "multiply-adds"."""
+        if self.bytes and self.flops < self.bytes:
+            return "copy"
+        return "multiply-adds" if self.flops else ""
+
 
 @dataclass
 class Result:
-    """Seconds (median, and the middle half of the rounds) of each library, and medians of peer / glassgrad."""
+    """Seconds (median, and the middle half of the rounds) of each library, and medians over rounds of all ratios.
+
+    ``ratios`` are peer / glassgrad: above 1, glassgrad is faster. ``share`` is glassgrad's part of the limit, which is
+    in FLOP/s or bytes a second; both are 0 where there is none.
+    """
 
     group: str
     name: str
     threads: int
+    rounds: int
     seconds: dict[str, float]
     spread: dict[str, tuple[float, float]]
     ratios: dict[str, float]
     flops: float
     bytes: float
-    rounds: int = field(default=0)
+    limit: str = ""
+    limit_rate: float = 0.0
+    share: float = 0.0
+    goals: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Operations or bytes a second, as the limit counts."""
+        return (self.bytes if self.limit == "copy" else self.flops) / self.seconds["glassgrad"]
+
+    @property
+    def best_ratio(self) -> float | None:
+        """The ratio to the quickest peer."""
+        return min(self.ratios.values(), default=None)
 
 
 def tensor_libraries(libraries):
@@ -56,16 +86,20 @@ def forward_backward(function: Callable, *leaves: Any) -> None:
     function(*leaves).sum().backward()
 
 
-def measure(case: Case, threads: int, rounds: int) -> Result:
-    """Time every library of ``case`` in turn, ``rounds`` times."""
+def measure(case: Case, threads: int, rounds: int, limits: dict[str, Callable[[float], float]] | None = None) -> Result:
+    """Time every library of ``case`` in turn, ``rounds`` times; the machine's own limit has its turn too."""
     counts = {}
     for library, run in case.runs.items():
         run()  # the first call plans, allocates and fills caches
         start = time.perf_counter()
         run()
         counts[library] = max(1, round(BLOCK_SECONDS / max(time.perf_counter() - start, 1e-9)))
+    limit = (limits or {}).get(case.limit)
+    rates: list[float] = []
     times: dict[str, list[float]] = {library: [] for library in case.runs}
     for _ in range(rounds):
+        if limit:
+            rates.append(limit(case.bytes))
         for library, run in case.runs.items():
             count = counts[library]
             start = time.perf_counter()
@@ -73,10 +107,11 @@ def measure(case: Case, threads: int, rounds: int) -> Result:
                 run()
             times[library].append((time.perf_counter() - start) / count)
     ours = times["glassgrad"]
-    return Result(
+    result = Result(
         case.group,
         case.name,
         threads,
+        rounds,
         seconds={library: statistics.median(t) for library, t in times.items()},
         spread={library: _quartiles(t) for library, t in times.items()},
         ratios={
@@ -86,8 +121,13 @@ def measure(case: Case, threads: int, rounds: int) -> Result:
         },
         flops=case.flops,
         bytes=case.bytes,
-        rounds=rounds,
+        limit=case.limit,
     )
+    if rates:
+        work = case.bytes if case.limit == "copy" else case.flops
+        result.limit_rate = statistics.median(rates)
+        result.share = statistics.median(work / own / rate for own, rate in zip(ours, rates, strict=True))
+    return result
 
 
 def _quartiles(times: list[float]) -> tuple[float, float]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import attention, conv, dropout, elementwise, index, loss, matmul, movement, norm, pool, reduce, softmax
+from . import attention, conv, dropout, elementwise, index, loss, matmul, movement, norm, pool, reduce, rnn, softmax
 
 # Each stands below those that follow: rules call upwards through Tensor methods.
-MODULES = (elementwise, movement, reduce, index, matmul, softmax, norm, conv, pool, dropout, attention, loss)
+MODULES = (elementwise, movement, reduce, index, matmul, softmax, norm, conv, pool, dropout, attention, loss, rnn)
 
 
 def _where(input, condition, other):

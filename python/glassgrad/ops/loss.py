@@ -2,11 +2,13 @@
 
 cross_entropy of class indices is the one that is an op; the others are short formulas of other ops.
 
-forward    loss = ln sum_j exp(x_j) - x_t        x: the logits of one row, t: its class
+forward    loss = l - (x_t - m),  m = max_j x_j,  l = ln sum_j exp(x_j - m)      x: the logits of one row, t: its class
+           then the mean over the rows that count, the sum, or neither
 backward   dx_j = dloss (softmax(x)_j - [j = t])  how much too likely each class is
            Both are 0 for a row whose class is ``ignore_index``.
-saves      the logits, the classes and lse = ln sum_j exp(x_j), from which exp(x - lse) is the softmax again
-native     csrc/cpu/softmax.cpp
+saves      the logits, the classes, m and l: exp(x - m - l) is the softmax again. (m + l as one number would carry m's
+           rounding error, which for logits near 1e4 is 0.1 % of a probability.)
+native     csrc/cpu/cross_entropy.cpp
 """
 
 from __future__ import annotations
@@ -26,48 +28,62 @@ from .norm import cosine_similarity, pairwise_distance
 from .softmax import floating, log_softmax, number, softmax
 
 
-def _cross_entropy_reference(logits, target, *, ignore_index):
+def _cross_entropy_reference(logits, target, *, ignore_index, reduction):
     largest = logits.max(axis=1, keepdims=True, initial=-np.inf)
     shifted = logits - largest
     log_sum = np.log(np.exp(shifted).sum(axis=1))
     rows = np.flatnonzero(target != ignore_index)
+    if ((target[rows] < 0) | (target[rows] >= logits.shape[1])).any():
+        raise IndexError("a target is no class")
     losses = np.zeros_like(log_sum)
     losses[rows] = log_sum[rows] - shifted[rows, target[rows]]
-    return losses, largest[:, 0] + log_sum
+    if reduction == "mean":
+        losses = losses.sum() / logits.dtype.type(len(rows))
+    elif reduction == "sum":
+        losses = losses.sum()
+    return losses, largest[:, 0], log_sum
 
 
-def _cross_entropy_vjp(dy, logits, target, *, ignore_index):
-    """Without lse, which as a saved number would count as a constant in a second derivative."""
+def _cross_entropy_vjp(dy, logits, target, *, ignore_index, reduction):
+    """Without max and log_sum, which as saved numbers would count as constants in a second derivative."""
     target = target.unsqueeze(1)
     is_target = target == wrap(np.arange(logits.shape[1]))
-    dx = (softmax(logits, 1) - is_target.to(dy.dtype)) * dy.unsqueeze(1)
+    if reduction == "none":
+        dy = dy.unsqueeze(1)
+    elif reduction == "mean":
+        dy = dy / int((target.data != ignore_index).sum())
+    dx = (softmax(logits, 1) - is_target.to(dy.dtype)) * dy
     return where(target == ignore_index, 0.0, dx)
 
 
 def _cross_entropy_samples(rng):
+    each, mean = {"ignore_index": -100, "reduction": "none"}, {"ignore_index": -100, "reduction": "mean"}
     for rows, classes in ((3, 5), (4, 33), (1, 1), (5, 2)):
-        yield Sample((rng.uniform(-3, 3, (rows, classes)), rng.integers(0, classes, rows)), {"ignore_index": -100})
-    logits = rng.uniform(-3, 3, (4, 3))
-    yield Sample((logits, np.array([2, -100, 0, -100])), {"ignore_index": -100}, name="two ignored")
-    yield Sample((logits, np.array([2, 1, 0, 1])), {"ignore_index": 1}, name="a class ignored")
-    yield Sample((rng.uniform(-3, 3, (5, 4)).T, np.array([0, 4, 2, 2])), {"ignore_index": -100}, name="transposed")
+        inputs = (rng.uniform(-3, 3, (rows, classes)), rng.integers(0, classes, rows))
+        yield Sample(inputs, each)
+        yield Sample(inputs, mean)
+    logits, ignored = rng.uniform(-3, 3, (4, 3)), np.array([2, -100, 0, -100])
+    for reduction in ("none", "mean", "sum"):
+        static = {"ignore_index": -100, "reduction": reduction}
+        yield Sample((logits, ignored), static, name=f"two ignored, {reduction}")
+    yield Sample((logits, np.array([2, 1, 0, 1])), {**each, "ignore_index": 1}, name="a class ignored")
+    yield Sample((rng.uniform(-3, 3, (5, 4)).T, np.array([0, 4, 2, 2])), each, name="transposed")
     far = np.array([[1e4, 1e4 - 1, -1e4], [-1e4, 1 - 1e4, -2e4]])
-    # exp(x - lse) is no better than lse, whose last digit is worth 1e4 eps here: no derivative to hold to a few ulps.
-    yield Sample((far, np.array([1, 0])), {"ignore_index": -100}, differentiable=False, name="far from 0")
-    yield Sample((np.zeros((0, 3)), np.zeros(0, np.int64)), {"ignore_index": -100}, name="no rows")
-    yield Sample((np.zeros((2, 0)), np.full(2, -100)), {"ignore_index": -100}, name="no classes")
+    yield Sample((far, np.array([1, 0])), each, name="far from 0")
+    yield Sample((np.zeros((0, 3)), np.zeros(0, np.int64)), each, name="no rows")
+    yield Sample((np.zeros((2, 0)), np.full(2, -100)), each, name="no classes")
     inf, nan = np.inf, np.nan
     rows = np.array([[0.0, -inf, 1], [0, -inf, 1], [-inf, -inf, -inf], [inf, 0, 1], [nan, 0, 1], [nan, 0, 1]])
     target = np.array([0, 1, 0, 0, 1, -100])
-    yield Sample((rows, target), {"ignore_index": -100}, differentiable=False, name="edges")
+    yield Sample((rows, target), each, differentiable=False, name="edges")
 
 
 _cross_entropy = Op(
     "cross_entropy",
     _cross_entropy_reference,
     vjps=(_cross_entropy_vjp, None),
-    extras=("lse",),
-    fused_vjp=("cross_entropy_backward", "logits", "target", "lse", "ignore_index"),
+    extras=("max", "log_sum"),
+    fused_vjp=("cross_entropy_backward", "logits", "target", "max", "log_sum", "ignore_index", "reduction"),
     samples=_cross_entropy_samples,
     doc="cross_entropy: ln sum(exp(x)) - x[target] per row; derivative softmax(x) - onehot(target).",
 )
@@ -217,8 +233,8 @@ def _class_dim(op, input) -> int:
     return dim
 
 
-def _class_rows(op, input, target, ignore_index):
-    """Logits (rows, C), classes (rows,) as int64, and which rows count: an array, or None for all of them."""
+def _class_rows(op, input, target):
+    """Logits (rows, C) and classes (rows,) as int64."""
     classes = input.shape[_class_dim(op, input)]
     expected = input.shape[:1] + input.shape[2:] if input.ndim > 1 else ()
     if target.dtype.kind not in "iu":
@@ -242,16 +258,17 @@ def _class_rows(op, input, target, ignore_index):
         raise ShapeError(
             message(op, "target does not fit the input", target.shape, f"{expected} for input {input.shape}", hint)
         )
-    counted = _check_classes(op, target.data, classes, ignore_index)
-    target = target.to(np.int64)
+    if target.dtype != np.int64:
+        target = target.to(np.int64)
     if input.ndim == 2:
-        return input, target, counted
+        return input, target
     if input.ndim > 2:
         input = input.permute(0, *range(2, input.ndim), 1)
-    return input.reshape(target.numel(), classes), target.reshape(target.numel()), counted
+    return input.reshape(target.numel(), classes), target.reshape(target.numel())
 
 
 def _check_classes(op, target, classes, ignore_index):
+    """Which rows count: an array, or None for all of them. An error that names the first that is no class."""
     if not target.size:
         return None
     low, high = target.min(), target.max()
@@ -278,11 +295,6 @@ def _class_weight(op, weight, input):
     if weight.dtype != input.dtype:
         raise DTypeError(message(op, "weight has another dtype than the input", weight.dtype, input.dtype))
     return weight
-
-
-def _mean_of_counted(losses, counted):
-    """The mean over the rows that count; NaN when none does, as a mean of nothing is."""
-    return losses.mean() if counted is None else losses.sum() / int(counted.sum())
 
 
 def _nll(log_p, classes, counted, weight):
@@ -346,13 +358,16 @@ def cross_entropy(
             raise ArgumentError(message(op, "ignore_index with probabilities", ignore_index, "class indices as target"))
         return _cross_entropy_of_probabilities(input, target, weight, reduction, label_smoothing)
 
-    rows, classes, counted = _class_rows(op, input, target, ignore_index)
+    rows, classes = _class_rows(op, input, target)
     if weight is None and not label_smoothing:
-        losses = apply(_cross_entropy, rows, classes, ignore_index=ignore_index)
-        if reduction == "mean":
-            return _mean_of_counted(losses, counted)
-        return losses.reshape(target.shape) if reduction == "none" else losses.sum()
+        try:
+            loss = apply(_cross_entropy, rows, classes, ignore_index=ignore_index, reduction=reduction)
+        except (IndexError, RuntimeError):  # the kernel looks at every class; what is wrong with one is said here
+            _check_classes(op, target.data, rows.shape[1], ignore_index)
+            raise
+        return loss.reshape(target.shape) if reduction == "none" and target.ndim != 1 else loss
 
+    counted = _check_classes(op, target.data, rows.shape[1], ignore_index)
     log_p = log_softmax(rows, 1)
     losses, w = _nll(log_p, classes, counted, weight)
     if label_smoothing:
@@ -390,7 +405,8 @@ def nll_loss(input, target, weight=None, *, ignore_index: int = -100, reduction:
     _check_reduction("nll_loss", reduction)
     input, target = floating("nll_loss", "input", input), tensor_of("nll_loss", target)
     weight = _class_weight("nll_loss", weight, input)
-    rows, classes, counted = _class_rows("nll_loss", input, target, ignore_index)
+    rows, classes = _class_rows("nll_loss", input, target)
+    counted = _check_classes("nll_loss", target.data, rows.shape[1], ignore_index)
     losses, w = _nll(rows, classes, counted, weight)
     return _reduce_by_weight(losses, w, reduction, target.shape)
 

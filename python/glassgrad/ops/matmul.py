@@ -4,7 +4,7 @@ forward    y[i, j] = sum_k a[i, k] b[k, j], for every batch index in front
 backward   da = dy b^T,  db = a^T dy: the only products of the three whose shapes fit. Where a batch axis was broadcast,
            its gradients are summed.
 linear     y = x w^T + b, with the weight stored as (out, in): dx = dy w, dw = dy^T x, db = sum of dy over the rows
-native     csrc/cpu/matmul/
+native     csrc/cpu/matmul/, csrc/cpu/linear.cpp
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ _linear: Op = Op(
         lambda dy, x: apply(_matmul, _rows(dy).transpose(0, 1), _rows(x)),
         lambda dy, shapes: dy.sum_to_size(shapes[2]),
     ),
+    fused_vjp=("linear_backward", "x", "weight", "needs"),
     samples=_linear_samples,
     doc="linear: y = x w^T + b; derivatives dy w, dy^T x, the sum of dy over the rows.",
 )

@@ -5,7 +5,7 @@ softmax       forward   y_i  = exp(x_i - m) / sum_j exp(x_j - m),      m = max_j
 log_softmax   forward   y_i  = x_i - m - ln sum_j exp(x_j - m)
               backward  dx_i = dy_i - exp(y_i) sum_j dy_j
 saves         y alone: both derivatives can be written without x
-native        csrc/cpu/softmax.cpp
+native        csrc/cpu/softmax/3_production.cpp; csrc/cpu/softmax/README.md is the lesson
 """
 
 from __future__ import annotations
