@@ -83,7 +83,7 @@ template <class Op, class T>
 void run_backward(Input& in, const char* op) {
     const auto shape = any_shape(in);
     const auto dy = strided<T>(in, shape), kept = strided<T>(in, shape);
-    check<T>(in, op, shape, 64, [](T* y, const auto& u, const auto& v) { unary_backward<Op>(y, u, v); }, dy, kept);
+    check<T>(in, op, shape, 256, [](T* y, const auto& u, const auto& v) { unary_backward<Op>(y, u, v); }, dy, kept);
 }
 template <class Op, class T>
 void run_binary(Input& in, const char* op) {
