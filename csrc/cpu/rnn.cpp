@@ -1,21 +1,18 @@
 // Recurrent layers: a whole sequence in one call, forward and backward.
 //
 // Idea:       what does not wait for the step before is taken out of the loop: x W_ih^T + b of many steps is one
-// product,
-//             and so are dx, dW_ih and dW_hh. Of the step itself h W_hh^T is left, and it ends in the cell's formula
-//             while its sums are in L1: the gates of NR hidden units, their sigmoids, then h.
+//             product, and so are dx, dW_ih and dW_hh. Of the step itself h W_hh^T is left, and it ends in the cell's
+//             formula while its sums are in L1: the gates of NR hidden units, their sigmoids, then h.
 // Changed:    against one op per step and gate: W_hh is packed once per sequence, not once per step, and a step writes
-// no
-//             more than backward reads (activated gates, cell states). Work goes in blocks of steps whose sums stay in
-//             L2: sums before their activation, and their gradients, never see memory. The rows of a batch do not
-//             meet in forward, so a thread takes its rows through the whole sequence and waits for nobody. A row's sums
-//             are taken in one order whatever the rows beside it: any split of the batch gives the same bits.
+//             no more than backward reads (activated gates, cell states). Work goes in blocks of steps whose sums stay
+//             in L2: sums before their activation, and their gradients, never see memory. The rows of a batch do not
+//             meet in forward, so a thread takes its rows through the whole sequence and waits for nobody. A row's
+//             sums are taken in one order whatever the rows beside it: any split of the batch gives the same bits.
 // Why faster: LSTM(64, 128) with batch 32: a step is 32 * 512 * 128 multiply-adds, 18 us at 235 GFLOP/s, and 20,480
 //             sigmoids and tanhs, 9 us. The packed W_hh is 256 KiB and stays in L2 for all steps. The sums of the whole
 //             sequence are 3 MiB: there and back, they would cost as much as the activations.
 // Still hurts: a fifth of the LSTM's forward are its five exponentials per unit. A batch of 1 multiplies in tiles of
-// one
-//             row, whose two sums in flight wait for each other; threads share out the batch alone, so it has one
+//             one row, whose two sums in flight wait for each other; threads share out the batch alone, so it has one
 //             thread as well. BLOCK_ROWS rows of a wide LSTM's gradients (hidden 256: 1 MiB) push W_hh out of L2.
 #include <algorithm>
 #include <optional>

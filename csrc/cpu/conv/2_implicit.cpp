@@ -1,17 +1,15 @@
 // Convolution, rung 2: implicit matrix product, threaded.
 //
 // Idea:       never write col. A row of col is what one tap sees at all the outputs, and that is the image itself,
-// moved:
-//             with zeros round the image (frame.h), what a tap sees at 32 neighbouring outputs are 32 neighbours in
-//             memory. The tile (tap_tile.h) reads them there, one offset for each step of the product.
+//             moved: with zeros round the image (frame.h), what a tap sees at 32 neighbouring outputs are 32
+//             neighbours in memory. The tile (tap_tile.h) reads them there, one offset for each step of the product.
 // Changed:    the product is made of register tiles (14 x 32 floats with AVX-512, 6 x 16 with AVX2), whose sums stay in
 //             registers for KC steps. Threads share out bands of rows of the images. The input gradient is a
 //             convolution of dy of stride 1 for each phase of the stride: nothing is scattered, nothing multiplied with
 //             the zeros between strides. The weight gradient transposes dy alone and reads the image in place.
 // Why faster: per step the tile does 28 vector multiply-adds for 19 loads (AVX-512), so the two multipliers, not the
-// two
-//             load ports, are the limit; rung 1 needs 2 loads and 1 store for each. Memory sees x once, not col kh * kw
-//             times: a 3x3 kernel on 64 channels of 56 x 56 moves 0.8 MB where col is 7.2 MB.
+//             two load ports, are the limit; rung 1 needs 2 loads and 1 store for each. Memory sees x once, not col kh
+//             * kw times: a 3x3 kernel on 64 channels of 56 x 56 moves 0.8 MB where col is 7.2 MB.
 // Still hurts: 3x3 stride 1 could do with 2.25 to 4 times fewer multiplications (Winograd). Between the rows of y
 //             kw - 1 pixels are computed for nothing: 2 in 58, but 2 in 9 for images of 7 x 7.
 #include <algorithm>

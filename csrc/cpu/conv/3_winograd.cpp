@@ -5,16 +5,15 @@
 //             coefficients, B^T x B of an image tile (6 x 6) and G w G^T of a kernel, and A^T m A takes the products
 //             back. Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015 (arXiv 1509.09308).
 // Changed:    the sum over input channels is taken of values, so each point is a matrix product of its own, (tiles, c)
-// @
-//             (c, k), in the register tiles of rung 2. A vector holds the same pixel of W channels: no width of image
-//             leaves lanes idle, and the values are stored as the product reads them. A block of 64 tiles goes from x
-//             to y through L2. dx is the same with the kernel turned; dW = G^T [(A dY A^T) . (B^T X B)] G, where
-//             tiles are summed over.
+//             @ (c, k), in the register tiles of rung 2. A vector holds the same pixel of W channels: no width of
+//             image leaves lanes idle, and the values are stored as the product reads them. A block of 64 tiles goes
+//             from x to y through L2. dx is the same with the kernel turned; dW = G^T [(A dY A^T) . (B^T X B)] G,
+//             where tiles are summed over.
 // Why faster: 4 times fewer multiplications. The transforms cost, per tile and W channels, about 170 instructions (x)
-// and
-//             130 (y) where the product has 36 for each output channel: 13 % more of them at 64 channels. They load and
-//             store about as much as they compute, so at 64 channels they take 40 % of the time, at 256 a quarter (half
-//             of it for w): 2.4 and 1.9 times the speed of rung 2, of PyTorch 2.1 to 2.9 and 1.8 to 2 times.
+//             and 130 (y) where the product has 36 for each output channel: 13 % more of them at 64 channels. They
+//             load and store about as much as they compute, so at 64 channels they take 40 % of the time, at 256 a
+//             quarter (half of it for w): 2.4 and 1.9 times the speed of rung 2, of PyTorch 2.1 to 2.9 and 1.8 to 2
+//             times.
 // Accuracy:   points far from 1 magnify rounding: 0, 1, -1, 2, -2, the paper's, err by 6e-6 to 2e-5 of the largest
 //             result (float, normal data, 64 to 512 channels). 0 and +-sqrt(1/2), +-sqrt(2) err by 1e-6 to 3e-6, F(2x2)
 //             by 2e-7 to 6e-7 and rung 2 by 1e-7 to 6e-7. An infinity or a NaN spoils all outputs of the tiles that see
