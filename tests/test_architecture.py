@@ -105,6 +105,12 @@ def test_every_kernel_is_tested_without_python():
         assert re.search(rf"\b{name}\b", tests), f"{name} appears in no file of tests/cpp"
 
 
+def test_every_kernel_is_tested_at_the_edges():
+    edges = (ROOT / "tests/cpp/test_edges.cpp").read_text()
+    for name in set(contracts()) - {"fma_ceiling"}:  # which takes no array
+        assert re.search(rf"\b{name}\b", edges), f"{name} is missing in tests/cpp/test_edges.cpp"
+
+
 def test_every_kernel_is_bound():
     bindings = "\n".join(p.read_text() for p in (ROOT / "csrc/bindings").rglob("*.[hc]*"))
     for name in contracts():

@@ -257,6 +257,7 @@ void walk_backward(const Gradients<T>& out, const T* dh_n, const T* x, const T* 
         std::fill(out.dh0, out.dh0 + size, T(0));
     std::fill(out.db, out.db + width + APART * hidden, T(0));
     if (s.steps * size == 0) {
+        if (out.dx) std::fill(out.dx, out.dx + s.steps * s.batch * inputs, T(0));
         std::fill(out.dw_ih, out.dw_ih + width * inputs, T(0));
         std::fill(out.dw_hh, out.dw_hh + width * hidden, T(0));
         return;

@@ -49,8 +49,9 @@ struct Layer {
 
     /// dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh of sum(dy y) + sum(dh_n h_n) + sum(dc_n c_n).
     std::vector<std::vector<T>> backward() const {
-        std::vector<T> dx(x.size()), dh0(h0.size()), dc0(c0.size()), dw_ih(w_ih.size()), dw_hh(w_hh.size());
-        std::vector<T> db_ih(b_ih.size()), db_hh(b_hh.size());
+        const auto unwritten = [](const std::vector<T>& like) { return std::vector<T>(like.size(), T(77)); };
+        auto dx = unwritten(x), dh0 = unwritten(h0), dc0 = unwritten(c0), dw_ih = unwritten(w_ih);
+        auto dw_hh = unwritten(w_hh), db_ih = unwritten(b_ih), db_hh = unwritten(b_hh);
         const auto dy = numbers<T>(states, 1, 8), dh_n = numbers<T>(state, 1, 9), dc_n = numbers<T>(state, 1, 10);
         if (kind == Kind::RNN)
             rnn_layer_backward(dx.data(), dh0.data(), dw_ih.data(), dw_hh.data(), db_ih.data(), dy.data(), dh_n.data(),
@@ -183,6 +184,17 @@ TEST(rnn_gradients) {
                     }
                 }
             }
+}
+TEST(rnn_without_hidden_units_or_batch_has_gradients_of_zero) {
+    for (Kind kind : {Kind::RNN, Kind::LSTM, Kind::GRU})
+        for (const RecurrentShape& s : {RecurrentShape{3, 2, 4, 0, false}, RecurrentShape{3, 0, 4, 5, false}}) {
+            Layer<float> layer{kind, s};
+            layer.forward();
+            const auto gradients = layer.backward();
+            for (int k = 0; k < 7; ++k)
+                if ((k != 2 || kind == Kind::LSTM) && (k != 6 || kind == Kind::GRU))
+                    for (float d : gradients[k]) CHECK(d == 0);
+        }
 }
 TEST(rnn_absent_gradients_are_zeros) {
     Layer<float> layer{Kind::LSTM, {3, 2, 4, 5, false}};

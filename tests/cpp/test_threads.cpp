@@ -36,8 +36,8 @@ void same_on_four(i64 n, Kernel&& kernel) {
 TEST(threads_share_softmax) {
     const i64 rows = 200, cols = 501;
     const Floats x = numbers(rows * cols), dy = numbers(rows * cols);
-    same_on_four(rows * cols, [&](float* y) { softmax(y, x.data(), rows, cols); });
-    same_on_four(rows * cols, [&](float* dx) { softmax_backward(dx, dy.data(), x.data(), rows, cols); });
+    same_on_four(rows * cols, [&](float* y) { softmax(y, x.data(), rows, cols, 1); });
+    same_on_four(rows * cols, [&](float* dx) { softmax_backward(dx, dy.data(), x.data(), rows, cols, 1); });
 }
 TEST(threads_share_conv2d) {
     const Conv2dShape s{4, 24, 20, 21, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1, 20, 21};
