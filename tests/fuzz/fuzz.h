@@ -164,6 +164,13 @@ Array<T> numbers(Input& in, i64 n, bool finite = false) {
     fill(in, x, finite);
     return x;
 }
+/// Finite numbers in (-2, 2): what goes through an exponential, and from step to step, is small in a network too.
+template <class T>
+Array<T> moderate(Input& in, i64 n) {
+    Array<T> x = numbers<T>(in, n, true);
+    for (i64 i = 0; i < n; ++i) x[i] = std::fmod(x[i], T(2));
+    return x;
+}
 
 /// A view and the memory it spans, which ends where the view does.
 template <class T>
@@ -276,6 +283,61 @@ Array<T> output(Input& in, i64 n, Text&& text, Kernel&& kernel) {
     one_thread_then_two([&] { kernel(y.get()); }, [&] { kernel(again.get()); });
     expect_same_bits(y, again, [&] { return text() + ", one thread and two"; });
     return y;
+}
+/// kernel(outputs...) on one thread, then with arrays like these on two: the same bits.
+template <class T, std::size_t N, class Text, class Kernel>
+void same_on_two(const Array<T>* const (&outputs)[N], Text&& text, Kernel&& kernel) {
+    const auto run = [&]<std::size_t... I>(const auto& arrays, std::index_sequence<I...>) {
+        kernel(arrays[I]->get()...);
+    };
+    std::vector<Array<T>> twins;
+    std::vector<const Array<T>*> others;
+    for (const Array<T>* y : outputs) twins.push_back(y->twin());
+    for (const Array<T>& y : twins) others.push_back(&y);
+    const std::make_index_sequence<N> all;
+    one_thread_then_two([&] { run(outputs, all); }, [&] { run(others, all); });
+    for (std::size_t i = 0; i < N; ++i)
+        expect_same_bits(*outputs[i], twins[i],
+                         [&] { return text() + " " + std::to_string(i) + ", one thread and two"; });
+}
+
+// ---- formulas whose errors are followed -----------------------------------------------------------------------------
+
+/// A number of a formula and a `size`, the same formula of absolute values and slopes: to first order, one that takes n
+/// roundings on its longest path errs by at most n * epsilon * size. A product that underflows in T errs by up to the
+/// least normal number; whence the min() in its size.
+template <class T>
+struct Sized {
+    using W = Wide<T>;
+    static constexpr W LEAST = std::numeric_limits<T>::min();
+    Sized(W v = 0) : value(v), size(std::abs(v)) {}
+    Sized(W v, W s) : value(v), size(s) {}
+    friend Sized operator+(const Sized& a, const Sized& b) { return {a.value + b.value, a.size + b.size}; }
+    friend Sized operator-(const Sized& a, const Sized& b) { return {a.value - b.value, a.size + b.size}; }
+    friend Sized operator*(const Sized& a, const Sized& b) { return {a.value * b.value, a.size * b.size + LEAST}; }
+    friend Sized operator/(const Sized& a, const Sized& b) {
+        const W q = a.value / b.value;
+        return {q, (a.size + std::abs(q) * b.size) / std::abs(b.value)};
+    }
+    friend Sized exp(const Sized& x) {
+        const W y = std::exp(x.value);
+        return {y, y * (1 + x.size) + LEAST};
+    }
+    friend Sized tanh(const Sized& x) {
+        const W y = std::tanh(x.value);
+        return {y, std::abs(y) + (1 - y * y) * x.size + LEAST};
+    }
+    friend Sized sigmoid(const Sized& x) {
+        const W y = 1 / (1 + std::exp(-x.value));
+        return {y, y + y * (1 - y) * x.size + LEAST};
+    }
+    W value, size;
+};
+/// Beyond first order, where the error reaches the number's own scale, there is nothing to compare.
+template <class T, class Text>
+void expect(T got, const Sized<T>& expected, double roundings, Text&& text) {
+    if (roundings * std::numeric_limits<T>::epsilon() * expected.size < 0.1 + std::abs(expected.value) / 16)
+        expect<T>(got, expected.value, expected.size, roundings, text);
 }
 
 }  // namespace fuzz

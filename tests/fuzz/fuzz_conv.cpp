@@ -1,7 +1,8 @@
 // The three passes of conv2d, every rung against the definition in wider arithmetic.
 //
 // Each result is a sum of products: any order of summation is within as many roundings of the sum of their sizes as
-// there are terms. A rung that transforms its tiles mixes neighbours, so the size is taken over the whole pass.
+// there are terms. Winograd mixes the pixels of a tile with every tap, and its errors are those of the largest of them:
+// see ROUNDINGS.
 #include "fuzz.h"
 
 using namespace fuzz;
@@ -21,7 +22,14 @@ constexpr Rung<T> RUNGS[] = {
     {"conv2d", conv2d<T>, conv2d_backward_input<T>, conv2d_backward_weight<T>},
     {"conv2d_naive", conv2d_naive<T>, conv2d_backward_input_naive<T>, conv2d_backward_weight_naive<T>},
     {"conv2d_im2col", conv2d_im2col<T>, conv2d_backward_input_im2col<T>, conv2d_backward_weight_im2col<T>},
+    {"conv2d_implicit", conv2d_implicit<T>, conv2d_backward_input_implicit<T>, conv2d_backward_weight_implicit<T>},
+    {"conv2d_winograd", conv2d_winograd<T>, conv2d_backward_input_winograd<T>, conv2d_backward_weight_winograd<T>},
 };
+
+/// Of Winograd, in units of the largest pixel times the sum of all taps. The three transforms of F(4 x 4) multiply
+/// sizes by up to 217, and each product goes through some 40 roundings: 9000 if all had one sign. Theirs differ, and
+/// 1000 is 1e-4 in float, ten times what normal data shows; a wrong index is off by 1e6.
+constexpr double ROUNDINGS = 1000;
 
 template <class T>
 void passes(Input& in) {
@@ -29,7 +37,8 @@ void passes(Input& in) {
     i64 groups = in.byte() % 2 ? 1 : in.in(1, 5), cg = in.size(40), kg = in.size(60);
     i64 kh = in.in(1, 5), kw = in.in(1, 5);
     const i64 pad_h = in.in(0, 5), pad_w = in.in(0, 5);
-    const i64 stride_h = in.in(1, 4), stride_w = in.in(1, 4), dil_h = in.in(1, 3), dil_w = in.in(1, 3);
+    i64 stride_h = in.in(1, 4), stride_w = in.in(1, 4), dil_h = in.in(1, 3), dil_w = in.in(1, 3);
+    if (in.flag()) kh = kw = 3, stride_h = stride_w = dil_h = dil_w = 1;  // what Winograd is for
     limit(1 << 14, {&n, &h, &w, &cg, &kg, &kh, &kw});
     kh = std::max<i64>(1, kh), kw = std::max<i64>(1, kw);
     const i64 room_h = h + 2 * pad_h - dil_h * (kh - 1) - 1, room_w = w + 2 * pad_w - dil_w * (kw - 1) - 1;
@@ -62,7 +71,11 @@ void passes(Input& in) {
     const auto x = numbers<T>(in, n * s.c * h * w, true), weight = numbers<T>(in, s.k * cg * kh * kw, true);
     const auto bias = numbers<T>(in, s.k, true), dy = numbers<T>(in, n * s.k * s.oh * s.ow, true);
     const T* const bias_or_none = in.flag() ? bias.get() : nullptr;
-    const auto& rung = RUNGS<T>[in.byte() % 2 ? 0 : in.byte() % std::size(RUNGS<T>)];
+    std::size_t choice = in.byte() % 2 ? 0 : in.byte() % std::size(RUNGS<T>);
+    if (RUNGS<T>[choice].forward == &conv2d_winograd<T> && !winograd_fits(s)) choice = 0;
+    const auto& rung = RUNGS<T>[choice];
+    const bool transformed = rung.forward == &conv2d_winograd<T> ||
+                             (rung.forward == &conv2d<T> && winograd_fits(s) && std::min(cg, kg) >= 16);
 
     using W = Wide<T>;
     struct Sum {
@@ -90,18 +103,35 @@ void passes(Input& in) {
                     dw[tap].add(W(dy[o]) * x[from]);
                 }
     }
-    const auto compare = [&](const char* pass, const std::vector<Sum>& expected, auto&& kernel) {
+    const auto compare = [&](const char* pass, const std::vector<Sum>& expected, W mixed, auto&& kernel) {
         const auto got = output<T>(in, static_cast<i64>(expected.size()), text(rung.name, pass), kernel);
         W size = 0;
         i64 terms = 0;
         for (const Sum& e : expected) size = std::max(size, e.size), terms = std::max(terms, e.terms);
         for (std::size_t i = 0; i < expected.size(); ++i)
-            expect<T>(got[static_cast<i64>(i)], expected[i].value, size, static_cast<double>(terms + 2),
+            expect<T>(got[static_cast<i64>(i)], expected[i].value, transformed ? mixed : size,
+                      transformed ? ROUNDINGS : static_cast<double>(terms + 2),
                       [&] { return text(rung.name, pass)() + " at " + std::to_string(i); });
     };
-    compare("", y, [&](T* y) { rung.forward(y, x.get(), weight.get(), bias_or_none, s); });
-    compare("_backward_input", dx, [&](T* dx) { rung.input(dx, dy.get(), weight.get(), s); });
-    compare("_backward_weight", dw, [&](T* dw) { rung.weight(dw, dy.get(), x.get(), s); });
+    // The largest pixel times all taps of an output, or all of dy that a tap meets.
+    const auto largest = [](const Array<T>& a) {
+        W m = 0;
+        for (i64 i = 0; i < a.size(); ++i) m = std::max(m, std::abs(W(a[i])));
+        return m;
+    };
+    std::vector<W> taps_out(s.k), taps_in(s.c), slopes(s.k);
+    for (i64 i = 0; i < weight.size(); ++i) {
+        const i64 k = i / (cg * kh * kw), c = k / kg * cg + i / (kh * kw) % cg;
+        taps_out[k] += std::abs(W(weight[i]));
+        taps_in[c] += std::abs(W(weight[i]));
+    }
+    for (i64 i = 0; i < dy.size(); ++i) slopes[i / (s.oh * s.ow) % s.k] += std::abs(W(dy[i]));
+    const auto most = [](const std::vector<W>& v) { return v.empty() ? W(0) : *std::max_element(v.begin(), v.end()); };
+    compare("", y, largest(x) * most(taps_out) + largest(bias),
+            [&](T* y) { rung.forward(y, x.get(), weight.get(), bias_or_none, s); });
+    compare("_backward_input", dx, largest(dy) * most(taps_in),
+            [&](T* dx) { rung.input(dx, dy.get(), weight.get(), s); });
+    compare("_backward_weight", dw, largest(x) * most(slopes), [&](T* dw) { rung.weight(dw, dy.get(), x.get(), s); });
 }
 
 }  // namespace
