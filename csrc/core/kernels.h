@@ -233,7 +233,8 @@ void conv2d(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s);
 /// Overwrites dx: (n, c, h, w).
 template <class T>
 void conv2d_backward_input(T* dx, const T* dy, const T* w, const Conv2dShape& s);
-/// Overwrites dw: (k, c / groups, kh, kw).
+/// Overwrites dw: (k, c / groups, kh, kw).  An infinite or NaN pixel may make NaN of every tap of its channel: zeros
+/// between the rows of dy are multiplied with what lies there in x.
 template <class T>
 void conv2d_backward_weight(T* dw, const T* dy, const T* x, const Conv2dShape& s);
 // The rungs below production, same contracts.
