@@ -3,6 +3,7 @@
 #include "bindings/arguments.h"
 #include "bindings/register.h"
 #include "core/kernels.h"
+#include "core/scalar_ops.h"
 
 namespace glassgrad::bindings {
 
@@ -32,6 +33,7 @@ constexpr Rung RUNGS[] = {
     {"production", matmul<float>, matmul<double>},
 };
 constexpr const Rung& PRODUCTION = RUNGS[std::size(RUNGS) - 1];
+constexpr Rung WITH_RELU{"production", matmul_relu<float>, matmul_relu<double>};
 
 const Rung& rung_of(const char* op, const std::string& name) {
     std::string names;
@@ -161,11 +163,20 @@ py::object linear_of(const Rung& rung, const py::array& x, const py::array& weig
     });
 }
 
-/// (dx, dweight, dbias), None where needs says so. The layer may have no bias.
-py::object linear_gradient(const py::array& dy, const py::array& x, const py::array& weight,
-                           const std::array<bool, 3>& needs) {
-    return dispatch({&dy, &x, &weight}, [&]<class T>(T) -> py::object {
-        const char* op = "linear_backward";
+/// max(y, 0), in y's own memory.
+py::object relu_of(const py::object& y) {
+    const auto in_place = [&]<class T>(T) {
+        auto array = py::reinterpret_borrow<py::array_t<T>>(y);
+        unary<scalar::relu>(array.mutable_data(), view<T>(array));
+    };
+    py::isinstance<py::array_t<float>>(y) ? in_place(float{}) : in_place(double{});
+    return y;
+}
+
+/// (dx, dweight, dbias), None where needs says so. The layer may have no bias. y: given where relu follows.
+py::object linear_gradient(const char* op, const py::array& dy, const OptionalArray& y, const py::array& x,
+                           const py::array& weight, const std::array<bool, 3>& needs) {
+    return dispatch({&dy, &x, &weight, pointer(y)}, [&]<class T>(T) -> py::object {
         if (x.ndim() < 1) fail(op, "shape of x", describe(x), "(..., in)");
         expect_ndim(op, "weight", weight, 2);
         const i64 out = weight.shape(0), in = weight.shape(1),
@@ -174,6 +185,8 @@ py::object linear_gradient(const py::array& dy, const py::array& x, const py::ar
         if (shape.back() != in) fail(op, "shape of x", describe(x), "(..., " + std::to_string(in) + ")");
         shape.back() = out;
         expect_shape(op, "dy", dy, shape);
+        if (y) expect_shape(op, "y", *y, shape);
+        const OptionalContiguous<T> result(y);
         const auto gradient = contiguous<T>(dy), input = contiguous<T>(x), w = contiguous<T>(weight);
         std::array<py::object, 3> results{py::none(), py::none(), py::none()};
         const std::array<Shape, 3> shapes{shape_of(x), Shape{out, in}, Shape{out}};
@@ -185,7 +198,10 @@ py::object linear_gradient(const py::array& dy, const py::array& x, const py::ar
                 results[i] = std::move(a);
             }
         run(rows * out, [&, a = gradient.data(), b = input.data(), c = w.data()] {
-            linear_backward(d[0], d[1], d[2], a, b, c, rows, in, out);
+            if (result.data)
+                linear_relu_backward(d[0], d[1], d[2], a, result.data, b, c, rows, in, out);
+            else
+                linear_backward(d[0], d[1], d[2], a, b, c, rows, in, out);
         });
         return py::make_tuple(results[0], results[1], results[2]);
     });
@@ -216,7 +232,20 @@ void register_matmul(py::module_& m) {
             return linear_of(PRODUCTION, x, weight, bias);
         },
         array("x"), array("weight"), array("bias"));
-    m.def("linear_backward", linear_gradient);
+    m.def("linear_backward",
+          [](const py::array& dy, const py::array& x, const py::array& weight, const std::array<bool, 3>& needs) {
+              return linear_gradient("linear_backward", dy, std::nullopt, x, weight, needs);
+          });
+    m.def(
+        "linear_relu",
+        [](const py::array& x, const py::array& weight, const OptionalArray& bias) {
+            return linear_of(WITH_RELU, x, weight, bias);
+        },
+        array("x"), array("weight"), array("bias"));
+    m.def("linear_relu_backward", [](const py::array& dy, const py::array& y, const py::array& x,
+                                     const py::array& weight, const std::array<bool, 3>& needs) {
+        return linear_gradient("linear_relu_backward", dy, y, x, weight, needs);
+    });
     m.def("matmul_rungs", [] {
         py::list names;
         for (const auto& rung : RUNGS) names.append(rung.name);
@@ -232,6 +261,15 @@ void register_matmul(py::module_& m) {
         "linear_rung",
         [](const std::string& name, const py::array& x, const py::array& weight, const OptionalArray& bias) {
             return linear_of(rung_of("linear_rung", name), x, weight, bias);
+        },
+        arg("name"), array("x"), array("weight"), array("bias"));
+    m.def(
+        "linear_relu_rung",
+        [](const std::string& name, const py::array& x, const py::array& weight, const OptionalArray& bias) {
+            const Rung& rung = rung_of("linear_relu_rung", name);
+            if (&rung == &PRODUCTION) return linear_of(WITH_RELU, x, weight, bias);
+            py::object y = linear_of(rung, x, weight, bias);  // relu is a pass of its own there
+            return y.is(not_implemented()) ? y : relu_of(y);
         },
         arg("name"), array("x"), array("weight"), array("bias"));
     m.def("fma_ceiling", ceiling_of, arg("seconds"), arg("dtype") = "float32");

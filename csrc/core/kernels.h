@@ -195,6 +195,9 @@ struct MatmulShape {
 /// choice.
 template <class T>
 void matmul(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s);
+/// c = max(a @ b + bias, 0), NaN staying: as matmul, and each tile passes through relu while it lies in L1.
+template <class T>
+void matmul_relu(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s);
 // The rungs below production, same contract.
 template <class T>
 void matmul_naive(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s);
@@ -217,6 +220,10 @@ double fma_ceiling(double seconds);
 /// dy: (rows, out), x: (rows, in), w: (out, in).
 template <class T>
 void linear_backward(T* dx, T* dw, T* db, const T* dy, const T* x, const T* w, i64 rows, i64 in, i64 out);
+/// The same of y = max(x @ w^T + b, 0): dy counts where y: (rows, out) is positive.
+template <class T>
+void linear_relu_backward(T* dx, T* dw, T* db, const T* dy, const T* y, const T* x, const T* w, i64 rows, i64 in,
+                          i64 out);
 
 // ---- cpu/conv/ ------------------------------------------------------------------------------------------------------
 

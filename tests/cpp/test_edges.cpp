@@ -367,6 +367,12 @@ std::vector<Kernel<T>> kernels() {
              linear_backward<T>(a.output(15), a.output(5 * n), a.output(n), a.input(3 * n), a.input(15), a.input(5 * n),
                                 3, 5, n);
          }},
+        MATMUL_RUNG(matmul_relu),
+        {"linear_relu_backward",
+         [](A a, i64 n) {
+             linear_relu_backward<T>(a.output(3 * n), a.output(5 * n), a.output(5), a.input(15), a.input(15),
+                                     a.input(3 * n), a.input(5 * n), 3, n, 5);
+         }},
         CONV_RUNG(conv2d, conv2d_backward_input, conv2d_backward_weight, wide),
         CONV_RUNG(conv2d, conv2d_backward_input, conv2d_backward_weight, deep),
         CONV_RUNG(conv2d, conv2d_backward_input, conv2d_backward_weight, per_channel),

@@ -1,3 +1,5 @@
+#include <array>
+#include <limits>
 #include <vector>
 
 #include "core/kernels.h"
@@ -79,3 +81,42 @@ TEST(linear_backward_threads) {  // enough work that every one of the three is s
     }
     set_num_threads(1);
 }
+
+namespace {
+
+/// What relu makes of a product, and of the gradients: the same bits as in two steps.
+template <class T>
+void relu_in_two_steps() {
+    constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+    // rows, in, out: few rows, tiles with edges, no sums, k in several passes, and k cut into parts
+    const std::vector<std::array<i64, 3>> shapes{{0, 3, 2},    {2, 0, 3},      {1, 5, 9},
+                                                 {33, 17, 70}, {20, 1100, 40}, {8, 100000, 8}};
+    for (const auto& [rows, in, out] : shapes)
+        for (bool biased : {false, true}) {
+            Layer<T> layer{rows, in, out};
+            if (rows * in > 4) layer.x[static_cast<std::size_t>(rows * in) - 1] = nan;
+            const std::vector<T> b = numbers<T>(out, 31);
+            const T* bias = biased ? b.data() : nullptr;
+            const MatmulShape s{rows, out, in, in, 1, 1, in};
+            std::vector<T> y(static_cast<std::size_t>(rows * out)), expected(y.size());
+            matmul_relu(y.data(), layer.x.data(), layer.w.data(), bias, s);
+            matmul(expected.data(), layer.x.data(), layer.w.data(), bias, s);
+            for (std::size_t i = 0; i < y.size(); ++i) {
+                if (expected[i] < 0) expected[i] = 0;
+                CHECK(y[i] == expected[i] || (y[i] != y[i] && expected[i] != expected[i]));
+            }
+            Layer<T> masked = layer;
+            for (std::size_t i = 0; i < y.size(); ++i)
+                if (!(y[i] > 0)) masked.dy[i] *= 0;
+            masked.x = layer.x = numbers<T>(rows * in, 104729);
+            masked.backward();
+            linear_relu_backward(layer.dx.data(), layer.dw.data(), layer.db.data(), layer.dy.data(), y.data(),
+                                 layer.x.data(), layer.w.data(), rows, in, out);
+            CHECK(layer.dx == masked.dx && layer.dw == masked.dw && layer.db == masked.db);
+        }
+}
+
+}  // namespace
+
+TEST(linear_relu_in_two_steps_float) { relu_in_two_steps<float>(); }
+TEST(linear_relu_in_two_steps_double) { relu_in_two_steps<double>(); }

@@ -18,6 +18,7 @@
 
 #include "core/allocator.h"
 #include "core/parallel.h"
+#include "core/scalar_ops.h"
 #include "cpu/matmul/few_rows.h"
 #include "cpu/matmul/micro_kernel.h"
 #include "cpu/matmul/shape.h"
@@ -139,6 +140,7 @@ struct Operands {
     const T *a, *b, *bias;
     T *packed_a, *packed_b;
     i64 j0, j1, l0, kc;  // panels of b, steps
+    bool relu;           // these steps complete the sums, and relu follows
 
     /// As it lies.
     const T* panel_of_b(const Plan& p, i64 j) const { return b + j * NR<T> * p.s.b_col + l0 * p.s.b_row; }
@@ -197,6 +199,19 @@ void pack_shared(const Operands<T>& o, const Plan& p) {
         });
 }
 
+/// c = max(c, 0) for c: (m, n), rows ldc apart; NaN stays.
+template <class T>
+void apply_relu(T* c, i64 ldc, i64 m, i64 n) {
+    for (i64 i = 0; i < m; ++i, c += ldc)
+        for (i64 j = 0; j < n; j += W<T>) {
+            const int lanes = static_cast<int>(std::min<i64>(W<T>, n - j));
+            if (lanes == W<T>)
+                store(c + j, scalar::relu::f(load(c + j)));
+            else
+                store_partial(c + j, scalar::relu::f(load_partial(c + j, lanes)), lanes);
+        }
+}
+
 /// One task: adds to the block of c of the panels [i0, i1) x [j0, j1).
 template <class T>
 void multiply_block(const Operands<T>& o, const Plan& p, i64 i0, i64 i1, i64 j0, i64 j1) {
@@ -240,16 +255,18 @@ void multiply_block(const Operands<T>& o, const Plan& p, i64 i0, i64 i1, i64 j0,
             t.next = ahead.part(i - i0, i1 - i0, o.kc);
             t.next_step = ahead.step;
             multiply_tile(t, rows);
+            if (o.relu) apply_relu(t.c, t.ldc, rows, t.n);
         }
     }
 }
 
 template <class T>
-void multiply_tiles(T* c, const T* a, const T* b, const T* bias, const Plan& p, T* shared) {
+void multiply_tiles(T* c, const T* a, const T* b, const T* bias, const Plan& p, bool relu, T* shared) {
     for (i64 l0 = 0; l0 < p.s.k; l0 += p.kc)
         for (i64 j0 = 0; j0 < p.column_panels; j0 += p.nc) {
             const i64 j1 = std::min(j0 + p.nc, p.column_panels), kc = std::min(p.kc, p.s.k - l0);
-            const Operands<T> o{c, a, b, bias, shared + p.shared_b<T>(), shared, j0, j1, l0, kc};
+            const Operands<T> o{c,  a,  b,  bias, shared + p.shared_b<T>(), shared,
+                                j0, j1, l0, kc,   relu && l0 + kc == p.s.k};
             pack_shared(o, p);
             parallel_for(p.row_blocks * p.column_blocks, 1, [&](i64 begin, i64 end) {
                 for (i64 task = begin; task < end; ++task) {
@@ -264,7 +281,7 @@ void multiply_tiles(T* c, const T* a, const T* b, const T* bias, const Plan& p, 
 }
 
 template <class T>
-void multiply_all(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s) {
+void multiply_all(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s, bool relu) {
     const Plan p = make_plan<T>(s);
     const i64 batch = batch_size(s);
     const auto run = [&](i64 begin, i64 end) {
@@ -274,7 +291,9 @@ void multiply_all(T* c, const T* a, const T* b, const T* bias, const MatmulShape
             const BatchOffset at = batch_offset(s, i);
             T* ci = c + i * s.m * s.n;
             if (!multiply_few_rows(ci, a + at.a, b + at.b, bias, s))
-                multiply_tiles(ci, a + at.a, b + at.b, bias, p, shared.get());
+                multiply_tiles(ci, a + at.a, b + at.b, bias, p, relu, shared.get());
+            else if (relu)
+                apply_relu(ci, s.n, s.m, s.n);
         }
     };
     // Small products, and many of them, are shared out whole; of few or large ones, each is shared out.
@@ -287,7 +306,7 @@ void multiply_all(T* c, const T* a, const T* b, const T* bias, const MatmulShape
 
 /// c of few elements, k long: the steps are cut into parts, which are products by themselves, and c is their sum.
 template <class T>
-void multiply_parts(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s, i64 parts) {
+void multiply_parts(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s, bool relu, i64 parts) {
     const i64 size = s.m * s.n;
     Scratch<T> sums(parts * size);
     parallel_for(parts, 1, [&](i64 begin, i64 end) {
@@ -295,21 +314,25 @@ void multiply_parts(T* c, const T* a, const T* b, const T* bias, const MatmulSha
             MatmulShape part = s;
             const i64 from = s.k * i / parts;
             part.k = s.k * (i + 1) / parts - from;
-            multiply_all(sums.get() + i * size, a + from * s.a_col, b + from * s.b_row, i ? nullptr : bias, part);
+            multiply_all(sums.get() + i * size, a + from * s.a_col, b + from * s.b_row, i ? nullptr : bias, part,
+                         false);
         }
     });
     for (i64 e = 0; e < size; ++e) c[e] = sums[e];
     for (i64 i = 1; i < parts; ++i)
         for (i64 e = 0; e < size; ++e) c[e] += sums[i * size + e];
+    if (relu) apply_relu(c, s.n, s.m, s.n);
 }
 
-}  // namespace
-
 template <class T>
-void matmul(T* c, const T* a, const T* b, const T* bias, const MatmulShape& shape) {
+void multiply(T* c, const T* a, const T* b, const T* bias, const MatmulShape& shape, bool relu) {
     const i64 batch = batch_size(shape);
     if (batch * shape.m * shape.n == 0) return;
-    if (shape.k == 0) return fill_with_bias(c, bias, batch * shape.m, shape.n);
+    if (shape.k == 0) {
+        fill_with_bias(c, bias, batch * shape.m, shape.n);
+        if (relu) apply_relu(c, shape.n, batch * shape.m, shape.n);
+        return;
+    }
     // An axis of size 1 may have any stride: take the one that suits the tile.
     MatmulShape s = shape;
     if (s.m == 1) s.a_row = 1;
@@ -317,12 +340,25 @@ void matmul(T* c, const T* a, const T* b, const T* bias, const MatmulShape& shap
     if (s.n == 1) s.b_col = 1;
     const double parts = std::min(work_of(s) / (4 * TASK_WORK), double{MOST_PARTS});
     if (batch == 1 && parts >= 2 && s.m * s.n <= MOST_ELEMENTS)
-        multiply_parts(c, a, b, bias, s, static_cast<i64>(parts));
+        multiply_parts(c, a, b, bias, s, relu, static_cast<i64>(parts));
     else
-        multiply_all(c, a, b, bias, s);
+        multiply_all(c, a, b, bias, s, relu);
 }
 
-#define INSTANTIATE(T) template void matmul<T>(T*, const T*, const T*, const T*, const MatmulShape&);
+}  // namespace
+
+template <class T>
+void matmul(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s) {
+    multiply(c, a, b, bias, s, false);
+}
+template <class T>
+void matmul_relu(T* c, const T* a, const T* b, const T* bias, const MatmulShape& s) {
+    multiply(c, a, b, bias, s, true);
+}
+
+#define INSTANTIATE(T)                                                             \
+    template void matmul<T>(T*, const T*, const T*, const T*, const MatmulShape&); \
+    template void matmul_relu<T>(T*, const T*, const T*, const T*, const MatmulShape&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

@@ -57,8 +57,8 @@ LADDERS: dict[str, Ladder] = {
     "matmul": Ladder(
         "matmul",
         "matmul_rungs",
-        {"matmul": "matmul_rung", "linear": "linear_rung"},
-        fused=("linear_backward",),
+        {op: f"{op}_rung" for op in ("matmul", "linear", "linear_relu")},
+        fused=("linear_backward", "linear_relu_backward"),
     ),
     "conv2d": Ladder("conv", "conv_rungs", {op: op.replace("conv2d", "conv_rung") for op in _CONV}),
     "softmax": Ladder("softmax", "softmax_rungs", {"softmax": "softmax_rung"}, adapt=_rows_along),

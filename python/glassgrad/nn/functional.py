@@ -26,7 +26,7 @@ from ..ops.loss import (
     soft_margin_loss,
     triplet_margin_loss,
 )
-from ..ops.matmul import linear
+from ..ops.matmul import linear, linear_relu
 from ..ops.movement import tensor_of
 from ..ops.norm import (
     batch_norm,
@@ -128,7 +128,7 @@ __all__ = [
     "conv2d", "conv_transpose1d", "conv_transpose2d", "cosine_embedding_loss", "cosine_similarity", "cross_entropy",
     "dropout", "dropout1d", "dropout2d", "dropout3d", "elu", "embedding", "fold", "gaussian_nll_loss", "gelu", "glu",
     "group_norm", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss", "huber_loss", "instance_norm",
-    "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid", "margin_ranking_loss",
+    "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "linear_relu", "log_softmax", "logsigmoid", "margin_ranking_loss",
     "max_pool1d", "max_pool2d", "mish", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "pairwise_distance",
     "poisson_nll_loss", "prelu", "relu", "relu6", "rms_norm", "scaled_dot_product_attention", "selu", "sigmoid", "silu",
     "smooth_l1_loss", "soft_margin_loss", "softmax", "softmin", "softplus", "softsign", "tanh", "triplet_margin_loss",

@@ -83,6 +83,29 @@ _linear: Op = Op(
     doc="linear: y = x w^T + b; derivatives dy w, dy^T x, the sum of dy over the rows.",
 )
 
+
+def _linear_relu_reference(x, weight, bias):
+    return np.maximum(_linear_reference(x, weight, bias), 0)
+
+
+def _linear_relu_vjp(dy, y, x, weight, shapes, needs):
+    dy = dy * (y > 0)
+    return [
+        matmul(dy, weight) if needs[0] else None,
+        apply(_matmul, _rows(dy).transpose(0, 1), _rows(x)) if needs[1] else None,
+        dy.sum_to_size(shapes[2]) if needs[2] else None,
+    ]
+
+
+_linear_relu: Op = Op(
+    "linear_relu",
+    _linear_relu_reference,
+    vjp=_linear_relu_vjp,
+    fused_vjp=("linear_relu_backward", "y", "x", "weight", "needs"),
+    samples=_linear_samples,
+    doc="linear_relu: y = max(x w^T + b, 0); derivatives as linear's, of dy where y > 0.",
+)
+
 # -------------------------------------------------------------------------------------------------------------- checks
 
 
@@ -300,6 +323,18 @@ def linear(input, weight, bias=None) -> Tensor:
     return apply(_linear, *_checked_linear(input, weight, bias))
 
 
+def linear_relu(input, weight, bias=None) -> Tensor:
+    """relu(linear(input, weight, bias)) in one pass: the product's tiles go through relu before they leave the cache.
+
+    Arguments, shapes and errors are those of ``linear``.
+
+    >>> import glassgrad as gg
+    >>> gg.nn.functional.linear_relu(gg.ones(1, 3), gg.ones(2, 3), gg.tensor([0.0, -4.0]))
+    tensor([[3., 0.]])
+    """
+    return apply(_linear_relu, *_checked_linear(input, weight, bias))
+
+
 def _checked_linear(input, weight, bias):
     """The operands, or the reason why they are none."""
     if bias is None:
@@ -514,5 +549,5 @@ def tensordot(a, b, dims: int | Sequence[Sequence[int]] = 2) -> Tensor:
 METHODS = [matmul, mm, bmm, mv, dot, outer, ger, addmm, baddbmm]
 OPERATORS = {"matmul": matmul}
 __all__ = [
-    "addmm", "baddbmm", "bmm", "dot", "einsum", "ger", "linear", "matmul", "mm", "mv", "outer", "tensordot",
+    "addmm", "baddbmm", "bmm", "dot", "einsum", "ger", "linear", "linear_relu", "matmul", "mm", "mv", "outer", "tensordot",
 ]  # fmt: skip
