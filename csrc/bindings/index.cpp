@@ -41,8 +41,14 @@ void expect_dim(const char* op, const py::array& x, i64 dim) {
     if (dim < 0 || dim >= x.ndim()) fail(op, "dim", std::to_string(dim), "an axis of " + describe(x));
 }
 
+/// As dispatch, with int64 beside float and double: moving computes nothing.
+template <class F>
+py::object dispatch_moved(const py::array& x, F&& f) {
+    return is_native<i64>(x) ? f(i64{}) : dispatch({&x}, f);
+}
+
 py::object rows_of(const char* op, const py::array& x, const py::array& index, i64 dim, const Shape& y_shape) {
-    return dispatch({&x}, [&]<class T>(T) -> py::object {
+    return dispatch_moved(x, [&]<class T>(T) -> py::object {
         const auto from = contiguous<T>(x);
         const auto at = contiguous<i64>(index);
         const Shape shape = shape_of(x);
@@ -114,7 +120,7 @@ std::optional<GatherShape> gather_shape(const char* op, const py::array& x, cons
 
 py::object gather_elements(const py::array& x, const py::array& index, i64 dim) {
     if (!is_native<i64>(index)) return not_implemented();
-    return dispatch({&x}, [&]<class T>(T) -> py::object {
+    return dispatch_moved(x, [&]<class T>(T) -> py::object {
         const auto s = gather_shape("gather", x, index, dim);
         if (!s) return not_implemented();
         const auto from = contiguous<T>(x);

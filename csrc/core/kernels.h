@@ -289,7 +289,8 @@ void avg_pool2d_backward(T* dx, const T* dy, const Pool2dShape& s, bool count_in
 
 // ---- cpu/index.cpp --------------------------------------------------------------------------------------------------
 
-// Error for an index outside [0, n). What is added to one element of y is added in the order of the index.
+// Error for an index outside [0, n). What is added to one element of y is added in the order of the index. What only
+// moves, index_select and gather, takes T = i64 too.
 
 /// y[o, k, :] = x[o, index[k], :].  y: (outer, m, inner), x: (outer, n, inner), index: (m,).  Overwrites y.
 template <class T>

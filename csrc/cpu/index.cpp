@@ -130,5 +130,7 @@ void scatter_add(T* y, const T* x, const T* source, const i64* index, const Gath
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE
+template void index_select<i64>(i64*, const i64*, const i64*, i64, i64, i64, i64);
+template void gather<i64>(i64*, const i64*, const i64*, const GatherShape&);
 
 }  // namespace glassgrad

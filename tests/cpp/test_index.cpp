@@ -117,3 +117,11 @@ TEST(index_outside_is_an_error) {
         CHECK(errors == 5);
     }
 }
+TEST(index_moves_integers) {
+    const i64 x[] = {INT64_MIN, -1, INT64_MAX}, index[] = {2, 0};
+    i64 y[2], z[2];
+    index_select(y, x, index, 1, 3, 1, 2);
+    gather(z, x, index, {1, 3, 1, 1, 2, 1});
+    CHECK(y[0] == INT64_MAX && y[1] == INT64_MIN);
+    CHECK(z[0] == INT64_MAX && z[1] == INT64_MIN);
+}
