@@ -10,6 +10,7 @@ void register_reduce(py::module_& m);
 void register_matmul(py::module_& m);
 void register_conv(py::module_& m);
 void register_pool(py::module_& m);
+void register_index(py::module_& m);
 void register_softmax(py::module_& m);
 void register_attention(py::module_& m);
 void register_norm(py::module_& m);
@@ -23,6 +24,7 @@ inline void register_all(py::module_& m) {
     register_matmul(m);
     register_conv(m);
     register_pool(m);
+    register_index(m);
     register_softmax(m);
     register_attention(m);
     register_norm(m);

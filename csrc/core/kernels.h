@@ -295,6 +295,28 @@ void avg_pool2d(T* y, const T* x, const Pool2dShape& s, bool count_include_pad);
 template <class T>
 void avg_pool2d_backward(T* dx, const T* dy, const Pool2dShape& s, bool count_include_pad);
 
+// ---- cpu/index.cpp --------------------------------------------------------------------------------------------------
+
+// Error for an index outside [0, n). What is added to one element of y is added in the order of the index. What only
+// moves, index_select and gather, takes T = i64 too.
+
+/// y[o, k, :] = x[o, index[k], :].  y: (outer, m, inner), x: (outer, n, inner), index: (m,).  Overwrites y.
+template <class T>
+void index_select(T* y, const T* x, const i64* index, i64 outer, i64 n, i64 inner, i64 m);
+/// y = x, then y[o, index[k], :] += source[o, k, :].  y, x: (outer, n, inner), source: (outer, m, inner).  x null: 0.
+template <class T>
+void index_add(T* y, const T* x, const T* source, const i64* index, i64 outer, i64 n, i64 inner, i64 m);
+/// x: (outer, n, inner); the index: (index_outer, m, index_inner), no more than outer and inner.
+struct GatherShape {
+    i64 outer, n, inner, index_outer, m, index_inner;
+};
+/// y[o, k, j] = x[o, index[o, k, j], j].  y: as index.  Overwrites y.
+template <class T>
+void gather(T* y, const T* x, const i64* index, const GatherShape& s);
+/// y = x, then y[o, index[o, k, j], j] += source[o, k, j].  y: as x; source: as index.  x null: 0.
+template <class T>
+void scatter_add(T* y, const T* x, const T* source, const i64* index, const GatherShape& s);
+
 // ---- cpu/rnn.cpp ----------------------------------------------------------------------------------------------------
 
 /// One layer in one direction. reverse: the sequence is walked from its last time to its first; every array keeps the

@@ -94,7 +94,6 @@ _gather = Op(
     lambda x, index, *, dim: x[_grid(index, dim)],
     vjps=(lambda dy, index, shapes, *, dim: apply(_scatter_add, blank(shapes[0], dy.dtype), index, dy, dim=dim), None),
     samples=_gather_samples,
-    native=False,
     doc="gather: y[i, j] = x[i, index[i, j]] (for dim 1); derivative: scatter_add.",
 )
 _scatter: Op = Op(
@@ -114,7 +113,6 @@ _scatter_add: Op = Op(
     _scatter_add_reference,
     vjps=(lambda dy: dy, None, lambda dy, index, *, dim: apply(_gather, dy, index, dim=dim)),
     samples=_scatter_add_samples,
-    native=False,
     doc="scatter_add: a copy of x with y[i, index[i, j]] += src[i, j] (for dim 1); derivatives: 1, gather.",
 )
 
@@ -266,7 +264,6 @@ _index_select = Op(
     lambda x, index, *, dim: x.take(index, axis=dim),
     vjps=(lambda dy, index, shapes, *, dim: apply(_index_add, blank(shapes[0], dy.dtype), index, dy, dim=dim), None),
     samples=_index_select_samples,
-    native=False,
     doc="index_select: the slices of x that index names along dim; derivative: index_add.",
 )
 _index_add: Op = Op(
@@ -274,7 +271,6 @@ _index_add: Op = Op(
     _index_add_reference,
     vjps=(lambda dy: dy, None, lambda dy, index, *, dim: apply(_index_select, dy, index, dim=dim)),
     samples=_index_add_samples,
-    native=False,
     doc="index_add: a copy of x with slice k of source added to slice index[k] along dim; derivatives: 1, index_select.",
 )
 
@@ -339,7 +335,6 @@ _embedding = Op(
     lambda index, weight, *, padding_idx: weight.take(index, axis=0),
     vjps=(None, _embedding_vjp),
     samples=_embedding_samples,
-    native=False,
     doc="embedding: the rows of weight that index names; derivative: dy added to them, row padding_idx left out.",
 )
 
