@@ -28,11 +28,12 @@ class Small(nn.Module):
         super().__init__()
         self.convs = nn.Sequential(nn.Conv2d(2, 5, 3, padding=1), nn.Tanh(), nn.Conv2d(5, 4, 3, padding=1), nn.Tanh())
         self.w = nn.Parameter(gg.eye(9))
-        self.head = nn.Linear(36, 3)
+        self.hidden, self.head = nn.Linear(36, 18), nn.Linear(18, 3)
 
     def forward(self, x):
         x = self.convs(x).flatten(2)  # (n, 4, 9)
-        return self.head(attention(x, self.w).flatten(1))
+        hidden = nn.functional.linear_relu(attention(x, self.w).flatten(1), self.hidden.weight, self.hidden.bias)
+        return self.head(hidden)
 
 
 def losses(dtype=gg.float64):

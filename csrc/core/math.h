@@ -530,8 +530,9 @@ template <class V>
 inline V sine_in_float(const V& x, int quarters) {
     const V rounder = constant<V>(ROUNDER<V>), shifted = x * constant<V>(TWO_OVER_PI) + rounder;
     const V n = shifted - rounder;
-    const V u = x - n * constant<V>(0x1.921fb6p+0), v = u + n * constant<V>(0x1.777a5cp-25);
-    return sine_of<4>(V(v + n * constant<V>(0x1.ee59dap-50)), V{}, Integer<V>(bits(shifted) + quarters));
+    const V u = fused<V>(n, constant<V>(-0x1.921fb6p+0), x), v = fused<V>(n, constant<V>(0x1.777a5cp-25), u);
+    const V r = fused<V>(n, constant<V>(0x1.ee59dap-50), v);
+    return sine_of<4>(r, V{}, Integer<V>(bits(shifted) + quarters));
 }
 
 template <class V>
