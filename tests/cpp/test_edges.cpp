@@ -351,6 +351,22 @@ std::vector<Kernel<T>> kernels() {
                                 3, n, 1e-5);
          }},
 
+        {"index_select",
+         [](A a, i64 n) { index_select<T>(a.output(2 * 5 * n), a.input(2 * 3 * n), a.indices(5, 3), 2, 3, n, 5); }},
+        {"index_add",
+         [](A a, i64 n) {
+             index_add<T>(a.output(2 * 3 * n), a.input(2 * 3 * n), a.input(2 * 5 * n), a.indices(5, 3), 2, 3, n, 5);
+         }},
+        {"gather",
+         [](A a, i64 n) {
+             gather<T>(a.output(2 * 5 * n), a.input(2 * 3 * n), a.indices(2 * 5 * n, 3), {2, 3, n, 2, 5, n});
+         }},
+        {"scatter_add",
+         [](A a, i64 n) {
+             scatter_add<T>(a.output(2 * 3 * n), a.input(2 * 3 * n), a.input(2 * 5 * n), a.indices(2 * 5 * n, 3),
+                            {2, 3, n, 2, 5, n});
+         }},
+
         MATMUL_RUNG(matmul),
         MATMUL_RUNG(matmul_naive),
         MATMUL_RUNG(matmul_reordered),
