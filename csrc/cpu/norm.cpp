@@ -234,7 +234,8 @@ void batch_norm_rows(T* y, T* mean, T* rstd, const T* x, const T* weight, const 
         });
         const i64 at = band * c + c0;
         std::copy(m, m + width, center + at);
-        std::copy(d1, d1 + width, first + at);
+        for (i64 u = 0; u < width; ++u)  // what is infinitely far on average is so without the NaN of inf - inf
+            first[at + u] = std::isfinite(m[u]) ? d1[u] : T(0);
         std::copy(d2, d2 + width, second + at);
     });
     for_strips(c, 6 * bands, [=](i64 c0, i64 c1) {

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -100,4 +101,12 @@ TEST(batch_norm_eval_uses_what_it_is_given) {
     float y[4];
     batch_norm_eval(y, x, w, b, mean, var, i64{1}, i64{2}, i64{2}, 0.0);
     CHECK(y[0] == 0 && y[1] == 1 && y[2] == 1 && y[3] == 3);
+}
+TEST(batch_norm_of_an_infinity) {
+    std::vector<float> x{1, -std::numeric_limits<float>::infinity(), 2, 3, 5, 4}, y(6), mean(2), rstd(2);
+    const float* none = nullptr;
+    batch_norm(y.data(), mean.data(), rstd.data(), x.data(), none, none, 3, 2, 1, 1e-5);
+    CHECK_CLOSE(mean[0], 8.0 / 3, 1e-6);
+    CHECK(mean[1] == -std::numeric_limits<float>::infinity());
+    CHECK(rstd[1] != rstd[1]);
 }
