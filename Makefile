@@ -39,6 +39,7 @@ test-cpp: $(VENV)/.installed-test
 # Random bytes to every kernel, under ASan and UBSan: make fuzz SECONDS=60 (of each target). Needs Clang with libFuzzer;
 # root on a system with apt gets it.
 SECONDS := 10
+SEED := 0
 LIBFUZZER := echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' | \
 	clang++ -x c++ -fsanitize=fuzzer,address,undefined - -o /dev/null 2> /dev/null
 fuzz: $(VENV)/.installed-test
@@ -47,7 +48,7 @@ fuzz: $(VENV)/.installed-test
 	$(CMAKE) -B build/fuzz -DGLASSGRAD_TESTS=OFF -DCMAKE_CXX_COMPILER=clang++ -DGLASSGRAD_FUZZ=ON -DGLASSGRAD_ISAS=avx2 \
 		-DGLASSGRAD_SANITIZE=address,undefined
 	$(BIN)/cmake --build build/fuzz
-	tests/fuzz/run build/fuzz $(SECONDS)
+	tests/fuzz/run build/fuzz $(SECONDS) $(SEED)
 
 # Instructions of a handful of kernels against benchmarks/instructions.json. UPDATE=--update records them anew.
 check-instructions: $(VENV)/.installed-test
