@@ -265,7 +265,8 @@ template <class T>
 void conv2d_backward_weight_implicit(T* dw, const T* dy, const T* x, const Conv2dShape& s);
 /// Whether the three below can do it: 3 x 3, stride and dilation 1; any padding, any groups.
 bool winograd_fits(const Conv2dShape& s);
-/// An infinity or a NaN makes NaN of all 4 x 4 outputs of a tile that sees it, and of all 9 taps of dw.
+/// An infinity or a NaN makes NaN of all 4 x 4 outputs of a tile that sees it, and of all 9 taps of dw. So may numbers,
+/// or sums of products, that come within a factor of 10^5 of the largest finite one: the transforms add up that many.
 /// float: errors up to 1e-5 of the largest result, for normal data; the other rungs' are 1e-6.
 template <class T>
 void conv2d_winograd(T* y, const T* x, const T* w, const T* bias, const Conv2dShape& s);

@@ -30,6 +30,9 @@ constexpr Rung<T> RUNGS[] = {
 /// sizes by up to 217, and each product goes through some 40 roundings: 9000 if all had one sign. Theirs differ, and
 /// 1000 is 1e-4 in float, ten times what normal data shows; a wrong index is off by 1e6.
 constexpr double ROUNDINGS = 1000;
+/// Its transforms may add up 26 times the largest pixel, 52 times the largest dy, and, back from the points, 52 times a
+/// sum of products of such: finite numbers so near to the largest one may then overflow, and leave inf - inf.
+constexpr double MAGNIFIED = 26 * 52 * 52;
 
 template <class T>
 void passes(Input& in) {
@@ -103,22 +106,26 @@ void passes(Input& in) {
                     dw[tap].add(W(dy[o]) * x[from]);
                 }
     }
-    const auto compare = [&](const char* pass, const std::vector<Sum>& expected, W mixed, auto&& kernel) {
-        const auto got = output<T>(in, static_cast<i64>(expected.size()), text(rung.name, pass), kernel);
-        W size = 0;
-        i64 terms = 0;
-        for (const Sum& e : expected) size = std::max(size, e.size), terms = std::max(terms, e.terms);
-        for (std::size_t i = 0; i < expected.size(); ++i)
-            expect<T>(got[static_cast<i64>(i)], expected[i].value, transformed ? mixed : size,
-                      transformed ? ROUNDINGS : static_cast<double>(terms + 2),
-                      [&] { return text(rung.name, pass)() + " at " + std::to_string(i); });
-    };
-    // The largest pixel times all taps of an output, or all of dy that a tap meets.
     const auto largest = [](const Array<T>& a) {
         W m = 0;
         for (i64 i = 0; i < a.size(); ++i) m = std::max(m, std::abs(W(a[i])));
         return m;
     };
+    const W top = std::max({largest(x), largest(weight), largest(dy)});
+    const auto compare = [&](const char* pass, const std::vector<Sum>& expected, W mixed, auto&& kernel) {
+        const auto got = output<T>(in, static_cast<i64>(expected.size()), text(rung.name, pass), kernel);
+        W size = 0;
+        i64 terms = 0;
+        for (const Sum& e : expected) size = std::max(size, e.size), terms = std::max(terms, e.terms);
+        const bool may_overflow = transformed && MAGNIFIED * std::max(mixed, top) > std::numeric_limits<T>::max();
+        for (std::size_t i = 0; i < expected.size(); ++i) {
+            if (may_overflow && !std::isfinite(got[static_cast<i64>(i)])) continue;
+            expect<T>(got[static_cast<i64>(i)], expected[i].value, transformed ? mixed : size,
+                      transformed ? ROUNDINGS : static_cast<double>(terms + 2),
+                      [&] { return text(rung.name, pass)() + " at " + std::to_string(i); });
+        }
+    };
+    // The largest pixel times all taps of an output, or all of dy that a tap meets.
     std::vector<W> taps_out(s.k), taps_in(s.c), slopes(s.k);
     for (i64 i = 0; i < weight.size(); ++i) {
         const i64 k = i / (cg * kh * kw), c = k / kg * cg + i / (kh * kw) % cg;

@@ -296,7 +296,8 @@ def conv2d(
         (n, k, oh, ow) with oh = floor((h + 2 padding - dilation (kh - 1) - 1) / stride) + 1
 
     The C++ kernels do 3 x 3 kernels of stride and dilation 1 with 16 channels and more by Winograd's method: float32 is
-    then within 1e-5 of the largest result instead of 1e-6, and an infinity becomes NaN in the 4 x 4 outputs round it.
+    then within 1e-5 of the largest result instead of 1e-6, and an infinity, or what comes within a factor of 10^5 of
+    overflowing, may become NaN in the 4 x 4 outputs round it.
 
     >>> import glassgrad as gg
     >>> gg.conv2d(gg.ones(1, 1, 3, 3), gg.ones(1, 1, 2, 2)).tolist()
