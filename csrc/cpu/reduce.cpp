@@ -37,8 +37,6 @@ constexpr i64 GATHERED_TILE = 32;  // columns at a stride: a gathered block is a
 constexpr i64 TILE_ROWS = 128;     // rows joined in T, eight at a time: 16 + 3 additions deep
 constexpr i64 MAX_SEGMENTS = 32;   // pieces the rows are cut into: each costs one State per column
 
-i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
-
 // ---- what to visit --------------------------------------------------------------------------------------------------
 
 /// Steps in elements: x in the input, y in the output (0 for an axis that is reduced).
@@ -226,11 +224,11 @@ inline void each_column(const Tile<T>& t, F&& f) {
     if (j < t.cols) f(j, t.cols - j);
 }
 template <class T>
-[[gnu::noinline]] Vec<T> load_lanes(const T* p, int n) {
+[[gnu::noinline]] Vec<T> load_columns(const T* p, int n) {
     return load_partial(p, n);
 }
 template <class T>
-inline Vec<T> load_lanes(const T* p, std::integral_constant<int, W<T>>) {
+inline Vec<T> load_columns(const T* p, std::integral_constant<int, W<T>>) {
     return load(p);
 }
 
@@ -241,7 +239,7 @@ void fold_rows(T* joined, const Tile<T>& t, F&& f) {
     int i = 0;
     for (; i + 8 <= t.rows; i += 8)
         each_column(t, [&, row = t.row + i](int j, auto lanes) {
-            const auto at = [&](int k) { return f(load_lanes(row[k] + j, lanes), j); };
+            const auto at = [&](int k) { return f(load_columns(row[k] + j, lanes), j); };
             const auto four = [&](int k) {
                 return Join::join(Join::join(at(k), at(k + 1)), Join::join(at(k + 2), at(k + 3)));
             };
@@ -249,7 +247,7 @@ void fold_rows(T* joined, const Tile<T>& t, F&& f) {
         });
     for (; i < t.rows; ++i)
         each_column(t, [&, p = t.row[i]](int j, auto lanes) {
-            store(joined + j, Join::join(load(joined + j), f(load_lanes(p + j, lanes), j)));
+            store(joined + j, Join::join(load(joined + j), f(load_columns(p + j, lanes), j)));
         });
 }
 
@@ -314,10 +312,10 @@ struct Moments {
     };
     static constexpr State NONE{0, 0, 0};
 
-    /// Chan, Golub and LeVeque 1979.
+    /// Chan, Golub and LeVeque 1979. a.n comes before the second distance: 0 elements times an overflow would be NaN.
     static State join(const State& a, const State& b) {
         const double n = a.n + b.n, distance = b.mean - a.mean, share = b.n / n;
-        return {n, a.mean + distance * share, a.squares + b.squares + distance * distance * a.n * share};
+        return {n, a.mean + distance * share, a.squares + b.squares + distance * a.n * share * distance};
     }
     [[gnu::noinline]] static State of(const T* p, i64 n, i64) {
         const double count = static_cast<double>(n);
@@ -391,10 +389,10 @@ struct Extreme {
     [[gnu::noinline]] static void add_rows(State* states, const Tile<T>& t) {
         T best[TILE];
         Int index[TILE] = {};
-        each_column(t, [&](int j, auto lanes) { store(best + j, load_lanes(t.row[0] + j, lanes)); });
+        each_column(t, [&](int j, auto lanes) { store(best + j, load_columns(t.row[0] + j, lanes)); });
         for (int i = 1; i < t.rows; ++i)
             each_column(t, [&, p = t.row[i]](int j, auto lanes) {
-                const Vec<T> v = load_lanes(p + j, lanes), before = load(best + j);
+                const Vec<T> v = load_columns(p + j, lanes), before = load(best + j);
                 const Mask<T> better = is_better(v, before);
                 store(best + j, select(better, v, before));
                 Mask<T> at;

@@ -378,6 +378,15 @@ TEST(reduce_long_axis_to_no_outputs) {
     }
 }
 
+TEST(reduce_variance_of_numbers_whose_squares_overflow) {
+    const double x[] = {1e200, 1e300, -1e250, 1e200, 1e300, -1e250};
+    double y[3] = {-1, -1, -1};
+    var(y, View<const double>{x, 2, {2, 3}, {3, 1}}, Axes{1}, 1.0);
+    for (double v : y) CHECK(v == 0);
+    var(y, View<const double>{x, 1, {1}, {1}}, Axes{1}, 0.0);
+    CHECK(y[0] == 0);
+}
+
 TEST(cumsum_definition) {
     cumulative<float>(std::numeric_limits<float>::epsilon());
     cumulative<double>(1e-12);
