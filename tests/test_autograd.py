@@ -67,6 +67,21 @@ def test_in_place_change_of_a_saved_tensor_is_found():
         z.backward(gg.ones(2))
 
 
+def test_what_no_wanted_gradient_needs_is_not_kept():
+    x, c = gg.ones(3, requires_grad=True), gg.tensor([1.0, 2.0, 3.0])
+    y = x * c  # dx needs c alone, although the kernel for both gradients would ask for x too
+    with gg.no_grad():
+        x.add_(1.0)
+    y.sum().backward()
+    assert x.grad.tolist() == [1, 2, 3]
+    rows, frozen = gg.ones(4, 3, requires_grad=True), gg.ones(2, 3)
+    h = rows * 1.0
+    y = gg.nn.functional.linear(h, frozen)  # frozen weights: the activations are not held until backward
+    h.zero_()
+    y.sum().backward()
+    assert rows.grad is not None
+
+
 def test_in_place_on_a_leaf_is_refused_and_allowed_without_grad():
     x = gg.tensor([1.0], requires_grad=True)
     with pytest.raises(GraphError, match="no_grad"):

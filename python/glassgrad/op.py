@@ -85,9 +85,14 @@ class _Plan:
         else:
             rules = [rule if need else None for rule, need in zip(op.rules, needs, strict=True)]
         names = [name for rule in rules if rule for name in rule.saves]
-        if op.fused_vjp:
-            kept = {*op.inputs, *op.extras, "y", *_TUPLES}
-            names += [n for n in op.fused_vjp[1:] if n in kept]
+        # A kernel for all gradients is a waste where a rule of its own gives the one that is wanted; and what it asks
+        # for would be kept, and held to be unchanged, for nothing.
+        wanted = [need for need, rule in zip(needs, op.rules, strict=False) if rule]
+        fused = op.fused_vjp or ()
+        if not (op.joint or all(wanted) or ("needs" in fused and sum(wanted) > 1)):
+            fused = ()
+        kept = {*op.inputs, *op.extras, "y", *_TUPLES}
+        names += [n for n in fused[1:] if n in kept]
         if op.broadcasts:
             names.append("shapes")
         # Inputs first: they are kept as they are, the rest needs a look.
@@ -99,10 +104,7 @@ class _Plan:
         self.shapes = self.names.index("shapes") if op.broadcasts else None
         self.needs = needs
         self.rules = tuple(rule and rule.bind(self.names) for rule in rules)
-        # A kernel for all gradients is a waste where a rule of its own gives the one that is wanted: unless it asks.
-        wants_all = all(need for need, rule in zip(needs, op.rules, strict=False) if rule)
-        fused = op.fused_vjp or ()
-        self.fused = fused[0] if fused and (op.joint or wants_all or "needs" in fused) else None
+        self.fused = fused[0] if fused else None
         self.fused_arguments = [(self.names.index(n), None) if n in self.names else (None, n) for n in fused[1:]]
 
     bound: tuple = (None, None)  # a backend, and its kernel for all gradients: one look-up per backend, not per call
