@@ -117,9 +117,9 @@ void passes(Input& in) {
         W size = 0;
         i64 terms = 0;
         for (const Sum& e : expected) size = std::max(size, e.size), terms = std::max(terms, e.terms);
-        const bool may_overflow = transformed && MAGNIFIED * std::max(mixed, top) > std::numeric_limits<T>::max();
+        const bool magnified = transformed && may_overflow<T>(MAGNIFIED * std::max(mixed, top));
         for (std::size_t i = 0; i < expected.size(); ++i) {
-            if (may_overflow && !std::isfinite(got[static_cast<i64>(i)])) continue;
+            if (magnified && !std::isfinite(got[static_cast<i64>(i)])) continue;
             expect<T>(got[static_cast<i64>(i)], expected[i].value, transformed ? mixed : size,
                       transformed ? ROUNDINGS : static_cast<double>(terms + 2),
                       [&] { return text(rung.name, pass)() + " at " + std::to_string(i); });
