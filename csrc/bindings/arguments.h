@@ -34,6 +34,21 @@ inline void expect_ndim(const char* op, const char* name, const py::array& a, py
 
 using OptionalArray = std::optional<py::array>;
 
+/// A ladder's rungs by name, lowest first.
+template <class Rung, std::size_t N>
+py::list names_of(const Rung (&rungs)[N]) {
+    py::list names;
+    for (const Rung& rung : rungs) names.append(rung.name);
+    return names;
+}
+template <class Rung, std::size_t N>
+const Rung& rung_of(const char* op, const Rung (&rungs)[N], const std::string& name) {
+    for (const Rung& rung : rungs)
+        if (name == rung.name) return rung;
+    fail(op, "name", name,
+         "one of " + py::str(py::str(", ").attr("join")(names_of(rungs))).template cast<std::string>());
+}
+
 /// f(T()) when every array given is of T, T being float or double; else not_implemented().
 template <class F>
 py::object dispatch(std::initializer_list<const py::array*> arrays, F&& f) {

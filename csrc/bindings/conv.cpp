@@ -46,15 +46,6 @@ constexpr Rung RUNGS[] = {
 };
 constexpr const Rung& PRODUCTION = RUNGS[std::size(RUNGS) - 1];
 
-const Rung& rung_of(const std::string& name) {
-    std::string names;
-    for (const auto& rung : RUNGS) {
-        if (name == rung.name) return rung;
-        names += (names.empty() ? "" : ", ") + std::string(rung.name);
-    }
-    fail("conv_rung", "name", name, "one of " + names);
-}
-
 Conv2dShape checked_shape(const char* op, const Shape& x, const Shape& w, Two stride, Two padding, Two dilation,
                           i64 groups) {
     const auto nonnegative = [](const Shape& s) {
@@ -162,27 +153,23 @@ void register_conv(py::module_& m) {
             return backward_weight(PRODUCTION, dy, x, w_shape, s, p, d, g);
         },
         array("dy"), array("x"), kw_only(), arg("w_shape"), stride, padding, dilation, groups);
-    m.def("conv_rungs", [] {
-        py::list names;
-        for (const auto& rung : RUNGS) names.append(rung.name);
-        return names;
-    });
+    m.def("conv_rungs", [] { return names_of(RUNGS); });
     // Any rung for any pass: the arguments of the three above after the rung's name. NotImplemented where it does not
     // fit.
     m.def(
         "conv_rung",
         [](const std::string& rung, const py::array& x, const py::array& w, const OptionalArray& bias, Two s, Two p,
-           Two d, i64 g) { return forward(rung_of(rung), x, w, bias, s, p, d, g); },
+           Two d, i64 g) { return forward(rung_of("conv_rung", RUNGS, rung), x, w, bias, s, p, d, g); },
         arg("name"), array("x"), array("weight"), array("bias"), kw_only(), stride, padding, dilation, groups);
     m.def(
         "conv_rung_backward_input",
         [](const std::string& rung, const py::array& dy, const py::array& w, const Shape& x_shape, Two s, Two p, Two d,
-           i64 g) { return backward_input(rung_of(rung), dy, w, x_shape, s, p, d, g); },
+           i64 g) { return backward_input(rung_of("conv_rung", RUNGS, rung), dy, w, x_shape, s, p, d, g); },
         arg("name"), array("dy"), array("weight"), kw_only(), arg("x_shape"), stride, padding, dilation, groups);
     m.def(
         "conv_rung_backward_weight",
         [](const std::string& rung, const py::array& dy, const py::array& x, const Shape& w_shape, Two s, Two p, Two d,
-           i64 g) { return backward_weight(rung_of(rung), dy, x, w_shape, s, p, d, g); },
+           i64 g) { return backward_weight(rung_of("conv_rung", RUNGS, rung), dy, x, w_shape, s, p, d, g); },
         arg("name"), array("dy"), array("x"), kw_only(), arg("w_shape"), stride, padding, dilation, groups);
 }
 

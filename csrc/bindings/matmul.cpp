@@ -35,15 +35,6 @@ constexpr Rung RUNGS[] = {
 constexpr const Rung& PRODUCTION = RUNGS[std::size(RUNGS) - 1];
 constexpr Rung WITH_RELU{"production", matmul_relu<float>, matmul_relu<double>};
 
-const Rung& rung_of(const char* op, const std::string& name) {
-    std::string names;
-    for (const auto& rung : RUNGS) {
-        if (name == rung.name) return rung;
-        names += (names.empty() ? "" : ", ") + std::string(rung.name);
-    }
-    fail(op, "name", name, "one of " + names);
-}
-
 /// One side of a product: a matrix, (shape[-2], shape[-1]), for every index of the axes before. Strides count elements.
 template <class T>
 struct Factor {
@@ -246,27 +237,23 @@ void register_matmul(py::module_& m) {
                                      const py::array& weight, const std::array<bool, 3>& needs) {
         return linear_gradient("linear_relu_backward", dy, y, x, weight, needs);
     });
-    m.def("matmul_rungs", [] {
-        py::list names;
-        for (const auto& rung : RUNGS) names.append(rung.name);
-        return names;
-    });
+    m.def("matmul_rungs", [] { return names_of(RUNGS); });
     m.def(
         "matmul_rung",
         [](const std::string& name, const py::array& a, const py::array& b) {
-            return matmul_of(rung_of("matmul_rung", name), a, b);
+            return matmul_of(rung_of("matmul_rung", RUNGS, name), a, b);
         },
         arg("name"), array("a"), array("b"));
     m.def(
         "linear_rung",
         [](const std::string& name, const py::array& x, const py::array& weight, const OptionalArray& bias) {
-            return linear_of(rung_of("linear_rung", name), x, weight, bias);
+            return linear_of(rung_of("linear_rung", RUNGS, name), x, weight, bias);
         },
         arg("name"), array("x"), array("weight"), array("bias"));
     m.def(
         "linear_relu_rung",
         [](const std::string& name, const py::array& x, const py::array& weight, const OptionalArray& bias) {
-            const Rung& rung = rung_of("linear_relu_rung", name);
+            const Rung& rung = rung_of("linear_relu_rung", RUNGS, name);
             if (&rung == &PRODUCTION) return linear_of(WITH_RELU, x, weight, bias);
             py::object y = linear_of(rung, x, weight, bias);  // relu is a pass of its own there
             return y.is(not_implemented()) ? y : relu_of(y);

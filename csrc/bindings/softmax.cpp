@@ -63,13 +63,8 @@ constexpr Rung RUNGS[] = {
     {"production", production<float>, production<double>},
 };
 
-py::object rung_of(const std::string& name, const py::array& x) {
-    const auto* rung = std::find_if(std::begin(RUNGS), std::end(RUNGS), [&](const Rung& r) { return name == r.name; });
-    if (rung == std::end(RUNGS)) {
-        std::string names;
-        for (const Rung& r : RUNGS) names += (names.empty() ? "" : ", ") + std::string(r.name);
-        fail("softmax_rung", "name", name, "one of " + names);
-    }
+py::object on_rung(const std::string& name, const py::array& x) {
+    const Rung& rung = rung_of("softmax_rung", RUNGS, name);
     return dispatch({&x}, [&]<class T>(T) -> py::object {
         expect_ndim("softmax_rung", "x", x, 2);
         const auto from = contiguous<T>(x);
@@ -77,9 +72,9 @@ py::object rung_of(const std::string& name, const py::array& x) {
         T* out = y.mutable_data();
         run(x.size(), [&, in = from.data(), rows = x.shape(0), cols = x.shape(1)] {
             if constexpr (std::is_same_v<T, float>)
-                rung->f32(out, in, rows, cols);
+                rung.f32(out, in, rows, cols);
             else
-                rung->f64(out, in, rows, cols);
+                rung.f64(out, in, rows, cols);
         });
         return y;
     });
@@ -178,12 +173,8 @@ void register_softmax(py::module_& m) {
             return along_backward("log_softmax_backward", dy, y, dim, [](auto... a) { log_softmax_backward(a...); });
         },
         arg("dy").noconvert(), arg("y").noconvert(), arg("dim"));
-    m.def("softmax_rungs", [] {
-        py::list names;
-        for (const Rung& rung : RUNGS) names.append(rung.name);
-        return names;
-    });
-    m.def("softmax_rung", rung_of, arg("name"), arg("x").noconvert());
+    m.def("softmax_rungs", [] { return names_of(RUNGS); });
+    m.def("softmax_rung", on_rung, arg("name"), arg("x").noconvert());
     m.def("cross_entropy", cross_entropy_forward, arg("logits").noconvert(), arg("target").noconvert(), py::kw_only(),
           arg("ignore_index"), arg("reduction"));
     m.def("cross_entropy_backward", cross_entropy_gradient, arg("dloss").noconvert(), arg("logits").noconvert(),

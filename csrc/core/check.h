@@ -22,6 +22,9 @@ inline void check(bool holds, const char* message) {
     if (!holds) throw Error(message);
 }
 
+/// a / b rounded up, for a >= 0 and b > 0: the pieces of size b that hold a.
+constexpr i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
+
 /// a * b for sizes, or Error: a 64-bit element count that wraps would become a small allocation.
 inline i64 checked_product(i64 a, i64 b) {
     i64 product;

@@ -124,6 +124,26 @@ inline void store_partial(T* p, const Vec<T>& v, int n) {
 #endif
 }
 
+/// The first `lanes` elements of p, or of all a register holds; the lanes beyond are `fill`.
+template <class T>
+__attribute__((always_inline)) inline Vec<T> load_lanes(const T* p, int lanes, T fill = T(0)) {
+    return lanes == W<T> ? load(p) : load_partial(p, lanes, fill);
+}
+template <class T>
+__attribute__((always_inline)) inline void store_lanes(T* p, const Vec<T>& v, int lanes) {
+    if (lanes == W<T>)
+        store(p, v);
+    else
+        store_partial(p, v, lanes);
+}
+/// f(j, lanes) for the vectors of n elements: whole ones, then what is left.
+template <class T, class F>
+__attribute__((always_inline)) inline void each_vector(i64 n, F&& f) {
+    i64 j = 0;
+    for (; j + W<T> <= n; j += W<T>) f(j, W<T>);
+    if (j < n) f(j, static_cast<int>(n - j));
+}
+
 inline Vec<float> select(const Mask<float>& m, const Vec<float>& a, const Vec<float>& b) { return m ? a : b; }
 inline Vec<double> select(const Mask<double>& m, const Vec<double>& a, const Vec<double>& b) { return m ? a : b; }
 template <class T>

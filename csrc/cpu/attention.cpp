@@ -35,8 +35,6 @@ constexpr i64 PANELS = 4;            // of NR queries in a task: a block of k an
 constexpr i64 TASK_WORK = 1 << 20;   // multiply-adds: 10 us and more, ten times what handing a task over costs
 constexpr i64 BACKWARD_TASKS = 32;   // wanted: fewer heads are cut into ranges of keys
 
-i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
-
 template <class T>
 constexpr T INF = std::numeric_limits<T>::infinity();
 

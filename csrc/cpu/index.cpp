@@ -1,12 +1,12 @@
 // Reading and adding what an index names: rows (embedding, index_select, index_add) and elements (gather, scatter_add).
 //
-// Idea: nothing here computes, so all that counts is which bytes move. A row of x is copied whole; an element of a
-// gather costs its own 4 bytes, 8 of the index and 4 of the result. Why faster: the two that add write y once, slice by
-// slice: a range of about 1 MiB of y is filled and added to while it lies in the L2 cache, which saves a pass over y.
-// Each range walks all the indices and takes its own. Any number of threads gives the same bits without atomics: a task
-// owns what it writes and walks the indices in order, so an element of y adds its terms in the order of the index,
-// however y is cut. Still hurts: a scatter_add along the first axis is one task, and so is an index_add of single
-// numbers.
+// Idea:       nothing here computes, so all that counts is which bytes move. A row of x is copied whole; an element of a
+//             gather costs its own 4 bytes, 8 of the index and 4 of the result.
+// Why faster: the two that add write y once, slice by slice: a range of about 1 MiB of y is filled and added to while it
+//             lies in L2, which saves a pass over y. Each range walks all the indices and takes its own. Any number of
+//             threads gives the same bits without atomics: a task owns what it writes and walks the indices in order,
+//             so an element of y adds its terms in the order of the index, however y is cut.
+// Still hurts: a scatter_add along the first axis is one task, and so is an index_add of single numbers.
 #include <algorithm>
 #include <cstring>
 
@@ -20,8 +20,6 @@ namespace {
 constexpr i64 CHUNK_ELEMENTS = 1 << 15;  // about 10 us at the speed of memory
 constexpr i64 RANGE_BYTES = 1 << 20;     // half of a common L2 cache
 constexpr i64 MOST_RANGES = 16;          // each walks all indices, which costs about 1 ns an index
-
-i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
 
 /// y = x, or 0 where x is null, for n elements.
 template <class T>

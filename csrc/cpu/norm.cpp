@@ -18,8 +18,6 @@ namespace {
 constexpr i64 BLOCK = 1024;
 constexpr i64 CHUNK_ELEMENTS = 1 << 15;  // 128 KiB: about 10 us at the speed of memory
 
-i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
-
 /// Sum of f(vector at j, lanes) over [0, n). f gives 0 in lanes beyond the end.
 template <class T, class F>
 double blocked_sum(i64 n, F&& f) {
@@ -40,14 +38,6 @@ double blocked_sum(i64 n, F&& f) {
         total += horizontal_sum<T>(even + odd);
     }
     return total;
-}
-template <class T>
-Vec<T> load_lanes(const T* p, int n, T fill = T(0)) {
-    return n == W<T> ? load(p) : load_partial(p, n, fill);
-}
-template <class T>
-void store_lanes(T* p, const Vec<T>& v, int n) {
-    n == W<T> ? store(p, v) : store_partial(p, v, n);
 }
 template <class T>
 double sum(const T* x, i64 n) {

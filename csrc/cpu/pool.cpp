@@ -81,7 +81,7 @@ inline Vec<T> load_every(const T* p, i64 stride, int n) {
         for (int i = 0; i < n; ++i) v[i] = p[i * stride];
         return v;
     } else if constexpr (STRIDE == 1) {
-        return n == LANES ? load(p) : load_partial(p, n);
+        return load_lanes(p, n);
     } else {
         const int last = 2 * n - 1;  // the next one may not be there
         Vec<T> low, high;
@@ -117,13 +117,8 @@ void max_of_windows(T* y, i64* index, const T* plane, const Pool2dShape& s, i64 
             at = take ? lane + static_cast<Int>(position) : at;
         }
     const Indices wide = __builtin_convertvector(at, Indices);
-    if (n == W<T>) {
-        store(y, best);
-        std::memcpy(index, &wide, sizeof wide);
-    } else {
-        store_partial(y, best, n);
-        std::memcpy(index, &wide, static_cast<std::size_t>(n) * sizeof(i64));
-    }
+    store_lanes(y, best, n);
+    std::memcpy(index, &wide, n == W<T> ? sizeof wide : static_cast<std::size_t>(n) * sizeof(i64));
 }
 
 }  // namespace

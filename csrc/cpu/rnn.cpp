@@ -33,8 +33,6 @@ constexpr i64 BLOCK_ROWS = 256;         // rows of time and batch whose gradient
 constexpr i64 FEWEST_ROWS = 4;      // of a thread: each streams all of W_hh per step, and fewer rows would wait for it
 constexpr i64 TASK_WORK = 1 << 20;  // multiply-adds, about 10 us: what is less stays on one thread
 
-constexpr i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
-
 // ---- products -------------------------------------------------------------------------------------------------------
 
 /// The right side of a product, (k, n), in panels of NR columns: packed once, used at every step.
@@ -85,25 +83,6 @@ void multiply(T* c, i64 ldc, const T* a, i64 lda, const T* panel, i64 m, i64 n, 
 }
 
 // ---- walking --------------------------------------------------------------------------------------------------------
-
-/// f(j, lanes) for the vectors of n numbers: whole ones, then what is left.
-template <class T, class F>
-__attribute__((always_inline)) inline void each_vector(i64 n, F&& f) {
-    i64 j = 0;
-    for (; j + W<T> <= n; j += W<T>) f(j, W<T>);
-    if (j < n) f(j, static_cast<int>(n - j));
-}
-template <class T>
-__attribute__((always_inline)) inline Vec<T> get(const T* p, int lanes) {
-    return lanes == W<T> ? load(p) : load_partial(p, lanes);
-}
-template <class T>
-__attribute__((always_inline)) inline void put(T* p, const Vec<T>& v, int lanes) {
-    if (lanes == W<T>)
-        store(p, v);
-    else
-        store_partial(p, v, lanes);
-}
 
 // Both within 3 ulp, with exp_nonpositive for exp, which math:: must do without: a sigmoid below 2^-126 is 0 here.
 template <class V>
@@ -239,8 +218,8 @@ void add_rows(T* sum, const T* x, i64 stride, i64 rows, i64 n) {
     }
     each_vector<T>(n - j, [&](i64 i, int lanes) {
         Vec<T> total{};
-        for (i64 l = 0; l < rows; ++l) total += get(x + l * stride + j + i, lanes);
-        put(sum + j + i, Vec<T>(get(sum + j + i, lanes) + total), lanes);
+        for (i64 l = 0; l < rows; ++l) total += load_lanes(x + l * stride + j + i, lanes);
+        store_lanes(sum + j + i, Vec<T>(load_lanes(sum + j + i, lanes) + total), lanes);
     });
 }
 
@@ -358,8 +337,8 @@ void rnn_layer(T* y, T* h_n, const T* x, const T* h0, const T* w_ih, const T* w_
             const T* sums = p.sums + (b - p.begin) * p.stride;
             T* h = y + (p.t * s.batch + b) * s.hidden + p.j;
             each_vector<T>(p.n, [&](i64 j, int lanes) {
-                const Vec<T> a = get(sums + j, lanes);
-                put(h + j, relu ? maximum(a, Vec<T>{}) : tanh<Vec<T>>(a), lanes);
+                const Vec<T> a = load_lanes(sums + j, lanes);
+                store_lanes(h + j, relu ? maximum(a, Vec<T>{}) : tanh<Vec<T>>(a), lanes);
             });
         }
     };
@@ -376,10 +355,10 @@ void rnn_layer_backward(T* dx, T* dh0, T* dw_ih, T* dw_hh, T* db, const T* dy, c
             const i64 at = (p.t * s.batch + b) * hidden;
             T* dsums = p.sums + (b - p.begin) * p.stride;
             each_vector<T>(hidden, [&](i64 j, int lanes) {
-                const Vec<T> h = get(y + at + j, lanes), one = broadcast(T(1));
-                Vec<T> dh = get(dh0 + b * hidden + j, lanes);
-                if (dy) dh += get(dy + at + j, lanes);
-                put(dsums + j, relu ? select(h > Vec<T>{}, dh, Vec<T>{}) : Vec<T>(dh * (one - h * h)), lanes);
+                const Vec<T> h = load_lanes(y + at + j, lanes), one = broadcast(T(1));
+                Vec<T> dh = load_lanes(dh0 + b * hidden + j, lanes);
+                if (dy) dh += load_lanes(dy + at + j, lanes);
+                store_lanes(dsums + j, relu ? select(h > Vec<T>{}, dh, Vec<T>{}) : Vec<T>(dh * (one - h * h)), lanes);
             });
         }
     };
@@ -402,20 +381,20 @@ void lstm_layer(T* y, T* h_n, T* c_n, T* gates, T* cells, const T* x, const T* h
             const T* sums = p.sums + (b - p.begin) * p.stride;
             T *c = (cells ? cells + row * hidden : c_n + b * hidden) + p.j, *h = y + row * hidden + p.j;
             each_vector<T>(p.n, [&](i64 j, int lanes) {
-                const Vec<T> in = sigmoid<Vec<T>>(get(sums + j, lanes));
-                const Vec<T> forget = sigmoid<Vec<T>>(get(sums + hidden + j, lanes));
-                const Vec<T> fresh = tanh<Vec<T>>(get(sums + 2 * hidden + j, lanes));
-                const Vec<T> out = sigmoid<Vec<T>>(get(sums + 3 * hidden + j, lanes));
-                const Vec<T> state = forget * get(before + b * hidden + j, lanes) + in * fresh;
-                put(c + j, state, lanes);
+                const Vec<T> in = sigmoid<Vec<T>>(load_lanes(sums + j, lanes));
+                const Vec<T> forget = sigmoid<Vec<T>>(load_lanes(sums + hidden + j, lanes));
+                const Vec<T> fresh = tanh<Vec<T>>(load_lanes(sums + 2 * hidden + j, lanes));
+                const Vec<T> out = sigmoid<Vec<T>>(load_lanes(sums + 3 * hidden + j, lanes));
+                const Vec<T> state = forget * load_lanes(before + b * hidden + j, lanes) + in * fresh;
+                store_lanes(c + j, state, lanes);
                 if (gates) {
                     T* gate = gates + row * 4 * hidden + p.j + j;
-                    put(gate, in, lanes);
-                    put(gate + hidden, forget, lanes);
-                    put(gate + 2 * hidden, fresh, lanes);
-                    put(gate + 3 * hidden, out, lanes);
+                    store_lanes(gate, in, lanes);
+                    store_lanes(gate + hidden, forget, lanes);
+                    store_lanes(gate + 2 * hidden, fresh, lanes);
+                    store_lanes(gate + 3 * hidden, out, lanes);
                 }
-                put(h + j, Vec<T>(out * tanh<Vec<T>>(state)), lanes);
+                store_lanes(h + j, Vec<T>(out * tanh<Vec<T>>(state)), lanes);
             });
         }
     };
@@ -441,26 +420,26 @@ void lstm_layer_backward(T* dx, T* dh0, T* dc0, T* dw_ih, T* dw_hh, T* db, const
             T *dsums = p.sums + (b - p.begin) * p.stride, *dcell = dc0 + b * hidden;
             each_vector<T>(hidden, [&](i64 j, int lanes) {
                 const Vec<T> one = broadcast(T(1));
-                const Vec<T> in = get(gate + j, lanes), forget = get(gate + hidden + j, lanes);
-                const Vec<T> fresh = get(gate + 2 * hidden + j, lanes), out = get(gate + 3 * hidden + j, lanes);
-                const Vec<T> squashed = tanh<Vec<T>>(get(cells + at + j, lanes));
-                Vec<T> dh = get(dh0 + b * hidden + j, lanes);
-                if (dy) dh += get(dy + at + j, lanes);
-                const Vec<T> dc = get(dcell + j, lanes) + dh * out * (one - squashed * squashed);
-                const Vec<T> c = get(before + b * hidden + j, lanes);
-                put(dsums + j, Vec<T>(dc * fresh * in * (one - in)), lanes);
-                put(dsums + hidden + j, Vec<T>(dc * c * forget * (one - forget)), lanes);
-                put(dsums + 2 * hidden + j, Vec<T>(dc * in * (one - fresh * fresh)), lanes);
-                put(dsums + 3 * hidden + j, Vec<T>(dh * squashed * out * (one - out)), lanes);
-                put(dcell + j, Vec<T>(dc * forget), lanes);
+                const Vec<T> in = load_lanes(gate + j, lanes), forget = load_lanes(gate + hidden + j, lanes);
+                const Vec<T> fresh = load_lanes(gate + 2 * hidden + j, lanes),
+                             out = load_lanes(gate + 3 * hidden + j, lanes);
+                const Vec<T> squashed = tanh<Vec<T>>(load_lanes(cells + at + j, lanes));
+                Vec<T> dh = load_lanes(dh0 + b * hidden + j, lanes);
+                if (dy) dh += load_lanes(dy + at + j, lanes);
+                const Vec<T> dc = load_lanes(dcell + j, lanes) + dh * out * (one - squashed * squashed);
+                const Vec<T> c = load_lanes(before + b * hidden + j, lanes);
+                store_lanes(dsums + j, Vec<T>(dc * fresh * in * (one - in)), lanes);
+                store_lanes(dsums + hidden + j, Vec<T>(dc * c * forget * (one - forget)), lanes);
+                store_lanes(dsums + 2 * hidden + j, Vec<T>(dc * in * (one - fresh * fresh)), lanes);
+                store_lanes(dsums + 3 * hidden + j, Vec<T>(dh * squashed * out * (one - out)), lanes);
+                store_lanes(dcell + j, Vec<T>(dc * forget), lanes);
             });
         }
     };
     walk_backward<4, false>(Gradients<T>{dx, dh0, dw_ih, dw_hh, db}, dh_n, x, h0, y, w_ih, w_hh, s, Start::ZERO, cell);
 }
 
-// ---- GRU: h' = (1 - z) n + z h, n = tanh(W_in x + b_in + r (W_hn h + b_hn)); gates r, z, n
-// ---------------------------
+// ---- GRU: h' = (1 - z) n + z h, n = tanh(W_in x + b_in + r (W_hn h + b_hn)); gates r, z, n -------------------------
 
 template <class T>
 void gru_layer(T* y, T* h_n, T* gates, T* candidate, const T* x, const T* h0, const T* w_ih, const T* w_hh,
@@ -476,18 +455,18 @@ void gru_layer(T* y, T* h_n, T* gates, T* candidate, const T* x, const T* h0, co
             const T* sums = p.sums + (b - p.begin) * p.stride;
             T* h = y + row * hidden + p.j;
             each_vector<T>(p.n, [&](i64 j, int lanes) {
-                const Vec<T> reset = sigmoid<Vec<T>>(get(sums + j, lanes));
-                const Vec<T> keep = sigmoid<Vec<T>>(get(sums + hidden + j, lanes));
-                const Vec<T> u = get(sums + 3 * hidden + j, lanes);
-                const Vec<T> fresh = tanh<Vec<T>>(get(sums + 2 * hidden + j, lanes) + reset * u);
+                const Vec<T> reset = sigmoid<Vec<T>>(load_lanes(sums + j, lanes));
+                const Vec<T> keep = sigmoid<Vec<T>>(load_lanes(sums + hidden + j, lanes));
+                const Vec<T> u = load_lanes(sums + 3 * hidden + j, lanes);
+                const Vec<T> fresh = tanh<Vec<T>>(load_lanes(sums + 2 * hidden + j, lanes) + reset * u);
                 if (gates) {
                     T* gate = gates + row * 3 * hidden + p.j + j;
-                    put(gate, reset, lanes);
-                    put(gate + hidden, keep, lanes);
-                    put(gate + 2 * hidden, fresh, lanes);
-                    put(candidate + row * hidden + p.j + j, u, lanes);
+                    store_lanes(gate, reset, lanes);
+                    store_lanes(gate + hidden, keep, lanes);
+                    store_lanes(gate + 2 * hidden, fresh, lanes);
+                    store_lanes(candidate + row * hidden + p.j + j, u, lanes);
                 }
-                put(h + j, Vec<T>(fresh + keep * (get(before + b * hidden + j, lanes) - fresh)), lanes);
+                store_lanes(h + j, Vec<T>(fresh + keep * (load_lanes(before + b * hidden + j, lanes) - fresh)), lanes);
             });
         }
     };
@@ -509,17 +488,18 @@ void gru_layer_backward(T* dx, T* dh0, T* dw_ih, T* dw_hh, T* db_ih, T* db_hh, c
             T *dsums = p.sums + (b - p.begin) * p.stride, *dstate = dh0 + b * hidden;
             each_vector<T>(hidden, [&](i64 j, int lanes) {
                 const Vec<T> one = broadcast(T(1));
-                const Vec<T> reset = get(gate + j, lanes), keep = get(gate + hidden + j, lanes);
-                const Vec<T> fresh = get(gate + 2 * hidden + j, lanes);
-                Vec<T> dh = get(dstate + j, lanes);
-                if (dy) dh += get(dy + at + j, lanes);
+                const Vec<T> reset = load_lanes(gate + j, lanes), keep = load_lanes(gate + hidden + j, lanes);
+                const Vec<T> fresh = load_lanes(gate + 2 * hidden + j, lanes);
+                Vec<T> dh = load_lanes(dstate + j, lanes);
+                if (dy) dh += load_lanes(dy + at + j, lanes);
                 const Vec<T> dfresh = dh * (one - keep) * (one - fresh * fresh);
-                const Vec<T> dkeep = dh * (get(before + b * hidden + j, lanes) - fresh);
-                put(dsums + j, Vec<T>(dfresh * get(candidate + at + j, lanes) * reset * (one - reset)), lanes);
-                put(dsums + hidden + j, Vec<T>(dkeep * keep * (one - keep)), lanes);
-                put(dsums + 2 * hidden + j, dfresh, lanes);
-                put(dsums + 3 * hidden + j, Vec<T>(dfresh * reset), lanes);
-                put(dstate + j, Vec<T>(dh * keep), lanes);
+                const Vec<T> dkeep = dh * (load_lanes(before + b * hidden + j, lanes) - fresh);
+                store_lanes(dsums + j, Vec<T>(dfresh * load_lanes(candidate + at + j, lanes) * reset * (one - reset)),
+                            lanes);
+                store_lanes(dsums + hidden + j, Vec<T>(dkeep * keep * (one - keep)), lanes);
+                store_lanes(dsums + 2 * hidden + j, dfresh, lanes);
+                store_lanes(dsums + 3 * hidden + j, Vec<T>(dfresh * reset), lanes);
+                store_lanes(dstate + j, Vec<T>(dh * keep), lanes);
             });
         }
     };

@@ -40,9 +40,7 @@ struct Walk {
 /// to[0 .. n) = from[0 .. n). Rows are short: a call of memmove would cost as much as copying 28 floats.
 template <class T>
 inline void copy_row(T* to, const T* from, i64 n) {
-    i64 i = 0;
-    for (; i + W<T> <= n; i += W<T>) store(to + i, load(from + i));
-    if (i < n) store_partial(to + i, load_partial(from + i, static_cast<int>(n - i)), static_cast<int>(n - i));
+    each_vector<T>(n, [=](i64 i, int lanes) { store_lanes(to + i, load_lanes(from + i, lanes), lanes); });
 }
 
 /// Zeros that every row of a frame of `cols` numbers has at both of its ends: two rows can share them.

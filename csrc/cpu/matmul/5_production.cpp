@@ -203,13 +203,8 @@ void pack_shared(const Operands<T>& o, const Plan& p) {
 template <class T>
 void apply_relu(T* c, i64 ldc, i64 m, i64 n) {
     for (i64 i = 0; i < m; ++i, c += ldc)
-        for (i64 j = 0; j < n; j += W<T>) {
-            const int lanes = static_cast<int>(std::min<i64>(W<T>, n - j));
-            if (lanes == W<T>)
-                store(c + j, scalar::relu::f(load(c + j)));
-            else
-                store_partial(c + j, scalar::relu::f(load_partial(c + j, lanes)), lanes);
-        }
+        each_vector<T>(n,
+                       [=](i64 j, int lanes) { store_lanes(c + j, scalar::relu::f(load_lanes(c + j, lanes)), lanes); });
 }
 
 /// One task: adds to the block of c of the panels [i0, i1) x [j0, j1).

@@ -5,8 +5,6 @@
 
 namespace glassgrad {
 
-inline i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
-
 inline i64 batch_size(const MatmulShape& s) {
     i64 n = 1;
     for (int d = 0; d < s.batch_axes; ++d) n *= s.batch[d].size;

@@ -17,26 +17,6 @@ inline i64 rows_per_chunk(i64 cols) { return std::max<i64>(1, CHUNK_ELEMENTS / s
 template <class T>
 inline constexpr T NONE = -std::numeric_limits<T>::infinity();  // what a missing lane holds: exp of it adds 0
 
-/// p[0, lanes); the lanes beyond are `fill`.
-template <class T>
-inline Vec<T> load_lanes(const T* p, int lanes, T fill = T(0)) {
-    return lanes == W<T> ? load(p) : load_partial(p, lanes, fill);
-}
-template <class T>
-inline void store_lanes(T* p, const Vec<T>& v, int lanes) {
-    if (lanes == W<T>)
-        store(p, v);
-    else
-        store_partial(p, v, lanes);
-}
-
-/// f(j, lanes) for a row of cols: whole vectors, then what is left.
-template <class T, class F>
-inline void each_vector(i64 cols, F&& f) {
-    i64 j = 0;
-    for (; j + W<T> <= cols; j += W<T>) f(j, W<T>);
-    if (j < cols) f(j, static_cast<int>(cols - j));
-}
 /// y[j] = f(j, lanes), a vector at a time.
 template <class T, class F>
 inline void map_row(T* y, i64 cols, F&& f) {
