@@ -19,7 +19,7 @@ LAYERS = [
     {"tensor"},
     {"op", "function", "gradcheck", "random", "creation"},
     {"ops"},
-    {"nn", "optim", "data", "metrics", "compare", "locate", "ladder", "bench"},
+    {"nn", "optim", "data", "metrics", "compare", "locate", "ladder", "bench", "lesson"},
     {"scope"},
     {"demo"},
     {"cli"},

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from glassgrad.scope import Page
 from glassgrad.scope.thermometer import power
 
 from .pictures import rough
@@ -61,19 +62,6 @@ def verdict(claims: list[dict]) -> str:
 # ---------------------------------------------------------------------------------------------------------------- page
 
 _STYLE = """
-:root { color-scheme: light dark;
-  --ink: #1b1f24; --muted: #5d6673; --line: #c9ced6; --grid: #e6e9ee; --surface: #ffffff; --page: #f4f5f7; --box: #f6f7f9;
-  --cold: #0072b2; --good: #009e73; --hot: #d55e00; --value: #0072b2; --gradient: #b84a00; }
-@media (prefers-color-scheme: dark) { :root {
-  --ink: #e8eaee; --muted: #9aa4b2; --line: #444c58; --grid: #2a313b; --surface: #171b21; --page: #0f1216; --box: #1f252d;
-  --cold: #5cb8f0; --good: #2fc79a; --hot: #ff8f4d; --value: #5cb8f0; --gradient: #ff9f66; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
-main { max-width: 1160px; margin: 0 auto; padding: 32px 20px 56px; }
-h1 { font-size: clamp(28px, 5vw, 42px); line-height: 1.1; margin: 0 0 10px; letter-spacing: -0.02em; }
-h2 { font-size: 24px; line-height: 1.2; margin: 0 0 12px; letter-spacing: -0.01em; }
-p { margin: 0; }
-.lead { color: var(--muted); font-size: 18px; max-width: 46em; }
 .facts { display: flex; flex-wrap: wrap; gap: 10px 28px; margin: 20px 0 28px; padding: 0; list-style: none; }
 .facts b { display: block; font-size: 22px; letter-spacing: -0.01em; }
 .facts span { color: var(--muted); font-size: 14px; }
@@ -84,12 +72,10 @@ section { background: var(--surface); border: 1px solid var(--grid); border-radi
 .words p { font-size: 15px; }
 .panels { display: grid; grid-template-columns: repeat(3, 1fr); gap: 16px; }
 .expression { display: grid; grid-template-columns: 3fr 1.1fr; gap: 16px; align-items: center; }
-figure { margin: 0; }
-svg { display: block; width: 100%; height: auto; margin: 0 auto; }
+svg { width: 100%; }
 .narrow { display: none; }
 .caption { color: var(--muted); font-size: 14px; margin-top: 8px; }
 .note { margin-top: 14px; font-size: 15px; color: var(--hot); }
-.cold { color: var(--cold); } .good { color: var(--good); } .hot { color: var(--hot); }
 b.cold, b.good, b.hot { font-weight: 650; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 15px; }
 caption { text-align: left; color: var(--muted); padding-bottom: 10px; font-size: 15px; }
@@ -99,13 +85,10 @@ td { text-align: right; border-top: 1px solid var(--grid); padding: 7px 0 7px 14
 td:first-child { padding-left: 0; white-space: normal; }
 td small { display: block; color: var(--muted); font-size: 13px; }
 .yes { color: var(--good); } .no { color: var(--hot); }
-code { font: 14px ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: var(--box); border: 1px solid var(--grid); border-radius: 5px;
-  padding: 2px 6px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 6px 18px; margin: 0; font-size: 15px; }
 dt { font-weight: 600; } dd { margin: 0; color: var(--muted); }
 .again { display: flex; flex-wrap: wrap; gap: 8px 24px; align-items: baseline; color: var(--muted); font-size: 14px; margin-top: 6px; }
 @media (max-width: 860px) {
-  main { padding: 20px 12px 40px; } section { padding: 18px 14px; border-radius: 12px; }
   .words, .panels, .expression { grid-template-columns: 1fr; } .panels { gap: 26px; }
   .wide { display: none; } .narrow { display: block; }
   .panels svg, .narrow svg { max-width: 460px !important; }
@@ -135,12 +118,7 @@ def page(results: dict, svgs: dict[str, str], samples: np.ndarray) -> str:
         _formulas(),
         _again(results),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>glassgrad demo: watching gradients</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(parts)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    return str(Page("glassgrad demo: watching gradients", "\n".join(parts), style=_STYLE))
 
 
 def _sections(results: dict, svgs: dict[str, str]) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 import glassgrad as gg
 from glassgrad import nn, optim
 from glassgrad.data import DataLoader, TensorDataset
+from glassgrad.lesson import Claim
 from glassgrad.scope import Layer, Recorder, Step, per_layer, trace
 
 from . import theory
@@ -36,42 +37,6 @@ class Settings:
 
     def steps(self, full: int) -> int:
         return min(full, 40) if self.fast else full
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One prediction and what came of it.
-
-    ``compare`` is "=" (measured / theory within ``tolerance`` of 1), "<" or ">". ``holds`` is None for a claim on a
-    finished training when the training was cut short.
-    """
-
-    name: str
-    says: str
-    measured: float
-    theory: float
-    formula: str
-    source: str
-    compare: str = "="
-    tolerance: float = 0.0
-    trained: bool = False
-    holds: bool | None = None
-
-    @property
-    def ratio(self) -> float:
-        return self.measured / self.theory
-
-    def judged(self, fast: bool) -> Claim:
-        if self.trained and fast:
-            return self
-        if self.compare == "=":
-            holds = abs(self.ratio - 1) <= self.tolerance
-        else:
-            holds = self.measured < self.theory if self.compare == "<" else self.measured > self.theory
-        return replace(self, holds=bool(holds))
-
-    def as_dict(self) -> dict:
-        return asdict(self) | {"ratio": self.ratio if self.compare == "=" else None}
 
 
 class Digits:
@@ -326,7 +291,7 @@ def relu_depth(digits: Digits, settings: Settings, tick: Callable[[], object]) -
     ):
         model = network(depth, 64, nn.ReLU, init, settings.seed)
         side = _side(label, model, digits, settings, (1, 10, 20, 30), limits=(0.0, 2.0)) | {"theory": math.sqrt(factor)}
-        side["run"] = train(model, digits, steps, lr=0.01, seed=settings.seed, tick=tick).as_dict()
+        side["run"] = train(model, digits, steps, lr=0.003, seed=settings.seed, tick=tick).as_dict()
         sides.append(side)
     stuck, learns = sides
     claims = [
@@ -345,7 +310,7 @@ def relu_depth(digits: Digits, settings: Settings, tick: Callable[[], object]) -
     return {
         "depth": depth,
         "width": 64,
-        "lr": 0.01,
+        "lr": 0.003,
         "momentum": 0.9,
         "batch": BATCH,
         "steps": steps,

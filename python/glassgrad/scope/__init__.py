@@ -4,7 +4,8 @@ Drawing needs matplotlib (``pip install "glassgrad[viz]"``), which is imported w
 """
 
 from .draw import Step, draw, draw_svg, trace
+from .page import Page
 from .record import Layer, Recorder
 from .thermometer import per_layer, thermometer
 
-__all__ = ["Layer", "Recorder", "Step", "draw", "draw_svg", "per_layer", "thermometer", "trace"]
+__all__ = ["Layer", "Page", "Recorder", "Step", "draw", "draw_svg", "per_layer", "thermometer", "trace"]
