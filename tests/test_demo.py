@@ -10,9 +10,9 @@ import pytest
 
 import glassgrad as gg
 from glassgrad import nn
-from glassgrad.demo import main, pictures, report, theory, trainings
+from glassgrad.demo import main, pictures, report, trainings
 from glassgrad.errors import ArgumentError, GraphError
-from glassgrad.scope import Recorder, draw, draw_svg, per_layer, thermometer, trace
+from glassgrad.scope import Recorder, draw, draw_svg, per_layer, theory, thermometer, trace
 
 for package in ("matplotlib", "tqdm", "sklearn"):
     pytest.importorskip(package)

@@ -16,9 +16,7 @@ import glassgrad as gg
 from glassgrad import nn, optim
 from glassgrad.data import DataLoader, TensorDataset
 from glassgrad.lesson import Claim
-from glassgrad.scope import Layer, Recorder, Step, per_layer, trace
-
-from . import theory
+from glassgrad.scope import Layer, Recorder, Step, per_layer, theory, trace
 
 LN10 = math.log(10)  # the loss of guessing among ten digits
 BATCH = 64

@@ -3,9 +3,10 @@
 Drawing needs matplotlib (``pip install "glassgrad[viz]"``), which is imported when a picture is asked for.
 """
 
+from . import theory
 from .draw import Step, draw, draw_svg, trace
 from .page import Page
 from .record import Layer, Recorder
 from .thermometer import per_layer, thermometer
 
-__all__ = ["Layer", "Page", "Recorder", "Step", "draw", "draw_svg", "per_layer", "thermometer", "trace"]
+__all__ = ["Layer", "Page", "Recorder", "Step", "draw", "draw_svg", "per_layer", "theory", "thermometer", "trace"]
