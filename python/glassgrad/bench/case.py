@@ -12,6 +12,7 @@ from .. import nn
 from ..creation import from_numpy
 
 BLOCK_SECONDS = 0.01  # of one measurement: 10^5 times what reading the clock costs
+WARM_SECONDS = 0.003  # of calls before any is timed: a core that slept needs up to a millisecond to arrive
 REST_SECONDS = 0.04  # on several threads, before each turn: so long a peer's threads spin for work after its own turn
 
 
@@ -91,10 +92,7 @@ def measure(case: Case, threads: int, rounds: int, limits: dict[str, Callable[[f
     """Time every library of ``case`` in turn, ``rounds`` times; the machine's own limit has its turn too."""
     counts = {}
     for library, run in case.runs.items():
-        run()  # the first call plans, allocates and fills caches
-        start = time.perf_counter()
-        run()
-        counts[library] = max(1, round(BLOCK_SECONDS / max(time.perf_counter() - start, 1e-9)))
+        counts[library] = max(1, round(BLOCK_SECONDS / _warm(run)))
     limit = (limits or {}).get(case.limit)
     rates: list[float] = []
     times: dict[str, list[float]] = {library: [] for library in case.runs}
@@ -104,7 +102,7 @@ def measure(case: Case, threads: int, rounds: int, limits: dict[str, Callable[[f
         for library, run in case.runs.items():
             if threads > 1:
                 time.sleep(REST_SECONDS)
-                run()  # after the rest clocks and caches are cold
+                _warm(run)
             count = counts[library]
             start = time.perf_counter()
             for _ in range(count):
@@ -132,6 +130,17 @@ def measure(case: Case, threads: int, rounds: int, limits: dict[str, Callable[[f
         result.limit_rate = statistics.median(rates)
         result.share = statistics.median(work / own / rate for own, rate in zip(ours, rates, strict=True))
     return result
+
+
+def _warm(run: Callable[[], Any]) -> float:
+    """Call it until plans, caches, clocks and threads are as in a long run; seconds of the last call."""
+    end = time.perf_counter() + WARM_SECONDS
+    while True:
+        start = time.perf_counter()
+        run()
+        now = time.perf_counter()
+        if now >= end:
+            return max(now - start, 1e-9)
 
 
 def _quartiles(times: list[float]) -> tuple[float, float]:
