@@ -9,8 +9,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import glassgrad  # noqa: E402
-from glassgrad import lesson  # noqa: E402
 import pages  # noqa: E402  (found beside this file)
+from glassgrad import lesson  # noqa: E402
 
 pages.write(HERE / "made")
 lesson.current().folder = HERE.parent / "build" / "docs-pictures"  # the gallery shows its own copies
