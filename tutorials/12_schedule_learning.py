@@ -1,6 +1,6 @@
 r"""
-How fast, how many, how long
-============================
+Schedules, batch size, stopping in time
+=======================================
 
 **A larger step learns faster. Why not always take the largest that works?**
 

@@ -76,8 +76,6 @@ def outputs(model):
 history = {"MLP": fit(mlp, 25), "CNN": fit(cnn, 12)}
 answers = {"MLP": outputs(mlp), "CNN": outputs(cnn)}
 accuracy = {name: metrics.accuracy(answer, test_y) for name, answer in answers.items()}
-lesson.claim("accuracy of the MLP on new images", accuracy["MLP"], 0.96, compare=">")
-lesson.claim("accuracy of the CNN on new images", accuracy["CNN"], 0.98, compare=">")
 
 # %%
 # How sure is that number?
@@ -95,6 +93,11 @@ lesson.predict(
     answer=int(np.digitize(100 * error["MLP"], [0.3, 3])),
     because=f"{error['MLP']:.1%}. The gap of {gap:.1%} is {sure:.1f} standard errors: {'hardly chance' if sure > 2 else 'it could be chance'}.",
 )
+
+# %%
+
+lesson.claim("accuracy of the MLP on new images", accuracy["MLP"], 0.96, compare=">")
+lesson.claim("accuracy of the CNN on new images", accuracy["CNN"], 0.98, compare=">")
 
 # %%
 # The theory can be checked: draw test sets of the same size, again and again, from the one there is.

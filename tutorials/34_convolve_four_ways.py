@@ -51,7 +51,6 @@ assert np.allclose(direct.numpy(), right.numpy())
 columns = F.unfold(x, 3, padding=1)
 product = (w.reshape(k, -1) @ columns).reshape(1, k, size, size)
 assert np.allclose(product.numpy(), right.numpy())
-lesson.claim("memory of the columns, over the image", columns.numel() / x.numel(), 9, tolerance=1e-12, formula="3 x 3")
 
 # %%
 # 3. Implicit: the same product, without the columns
@@ -143,6 +142,7 @@ lesson.picture(
     "Left: speed of five convolutions, Winograd's beyond the ceiling line. Right: their errors, Winograd's larger.",
 )
 
+lesson.claim("memory of the columns, over the image", columns.numel() / x.numel(), 9, tolerance=1e-12, formula="3 x 3")
 lesson.claim("Winograd's error", error["winograd"], 1e-4, compare="<", source="Lavin & Gray 2016")
 lesson.claim("production over naive", speed["production"] / speed["naive"], 10, compare=">", formula="csrc/cpu/conv")
 
