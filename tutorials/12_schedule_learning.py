@@ -2,7 +2,7 @@ r"""
 Schedules, batch size, stopping in time
 =======================================
 
-**A larger step learns faster. Why not always take the largest that works?**
+**Why does the largest learning rate that works not lead to the lowest loss?**
 
 Three knobs of every training: the learning rate (how far a step goes), the batch size (how many examples a step looks at)
 and the number of steps. Each step follows the gradient of a few examples, not of all of them, so it is partly chance. This

@@ -2,7 +2,7 @@ r"""
 Read digits, and read the metrics
 =================================
 
-**Your network is right 97 times of 100. Is that good, and which three does it get wrong?**
+**How good is a network that is right 97 times of 100, and which three does it get wrong?**
 
 Here everything comes together: data, a model, a loss, an optimizer, a training loop. Then the part that is often skipped:
 looking at what the trained network does. One number, the accuracy, hides which mistakes it makes and how sure of itself it

@@ -2,7 +2,7 @@ r"""
 Climb the matmul ladder
 =======================
 
-**A matrix product is three loops. Why does one way of writing them run so much faster than another?**
+**Why does one way of writing the three loops of a matrix product run so much faster than another?**
 
 Nearly all the time of a network goes into ``c = a @ b``. The formula leaves no choice: every number of c is a sum of k
 products. What is left to choose is the order, and what is kept near. This lesson climbs six versions of the same formula,

@@ -2,7 +2,7 @@ r"""
 Softmax in one pass
 ===================
 
-**Softmax needs the largest number of a row before it can add anything up. Can it read the row only once?**
+**Softmax needs the largest number of a row before it can add anything up: can it read the row only once?**
 
 Softmax turns a row of numbers into probabilities: :math:`y_i = e^{x_i} / \sum_j e^{x_j}`. On a computer e^1000 is infinite,
 so the largest number m is taken off first; it cancels. That makes three passes: find m, add up e^(x - m), divide. A long row
