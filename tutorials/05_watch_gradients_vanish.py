@@ -132,8 +132,9 @@ for name, measured, factor, row, source in networks:
     per_layer = (measured[DEPTH] / measured[0]) ** (1 / DEPTH)
     lesson.claim(f"squared gradient per layer, {name}", per_layer, factor, tolerance=0.02, row=row, source=source)
     colour, marker = (COLD, "v") if factor < 1 else (HOT, "^")
-    draw_powers(ax, measured, factor, f"{name}\n{factor:.3f} per layer", colour, marker)
-draw_powers(ax, np.ones(DEPTH + 1), 1.0, "1 per layer:\nthe edge of chaos", GOOD, "")
+    label = name.replace("σ_w", "$σ_w$") + f"\n{factor:.3f} per layer"
+    draw_powers(ax, measured, factor, label, colour, marker)
+draw_powers(ax, np.ones(DEPTH + 1), 1.0, "1 per layer:\nthe edge of chaos", GOOD, " ")
 ax.set(xlabel="layers back from the loss", ylabel="mean squared gradient")
 ax.set_title("The size of the weights decides, before any training")
 powers_of_ten(ax)
