@@ -92,7 +92,7 @@ def test_it_is_a_page_of_the_gallery(tutorial):
     source = tutorial.path.read_text(encoding="utf-8")
     assert re.fullmatch(r"\d\d_[a-z]+(_[a-z0-9]+)+", tutorial.name)
     assert tutorial.number in EXPECTED
-    heading = re.match(r'r?"""(.+)\n(=+)\n\n', source)
+    heading = re.match(r'r?"""\n?(.+)\n(=+)\n\n', source)
     assert heading and len(heading[2]) == len(heading[1]), "the docstring starts with a title and a line of ="
     assert tutorial.question, "no sentence of the docstring is a question"
     cells = re.findall(r"^# %%$\n(.*)", source, re.MULTILINE)

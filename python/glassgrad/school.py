@@ -54,7 +54,7 @@ def read(path: Path) -> Tutorial:
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     heading = re.match(r"(.+)\n=+\n(.*)", text, re.DOTALL)
     title, body = heading.groups() if heading else ("", text)
-    sentences = re.split(r"(?<=[.?!])\s+", " ".join(body.split()))
+    sentences = re.split(r"(?<=[.?!])\s+", " ".join(body.replace("**", "").split()))
     return Tutorial(path, title, next((s for s in sentences if s.endswith("?")), ""))
 
 

@@ -57,7 +57,7 @@ ROWS = [
     Published(3, "07", "tanh, normalised initialisation: mean ratio between layers", 0.8, 0.05 / 0.8),
     Published(3, "07", "weight-gradient variance, layer against layer", 1.0, 0.05),
     # 4 He et al. 2015
-    Published(4, "07", "He's signal over Xavier's after 30 ReLU layers", 2.0**15, 1e-3),
+    Published(4, "07", "Xavier's signal over He's after 30 ReLU layers", 2.0**-15, 1e-3),
     Published(4, "07", "Xavier stalls at chance", math.log(10), 0.005 / math.log(10)),
     Published(4, "07", "He learns", 1.5, compare="<"),
     # 5 Ioffe & Szegedy 2015
