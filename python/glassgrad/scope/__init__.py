@@ -5,8 +5,23 @@ Drawing needs matplotlib (``pip install "glassgrad[viz]"``), which is imported w
 
 from . import theory
 from .draw import Step, draw, draw_svg, trace
+from .forecast import Forecast, Level, forecast
 from .page import Page
 from .record import Layer, Recorder
 from .thermometer import per_layer, thermometer
 
-__all__ = ["Layer", "Page", "Recorder", "Step", "draw", "draw_svg", "per_layer", "theory", "thermometer", "trace"]
+__all__ = [
+    "Forecast",
+    "Layer",
+    "Level",
+    "Page",
+    "Recorder",
+    "Step",
+    "draw",
+    "draw_svg",
+    "forecast",
+    "per_layer",
+    "theory",
+    "thermometer",
+    "trace",
+]
