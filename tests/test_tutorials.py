@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import glassgrad as gg
@@ -266,5 +267,7 @@ def test_a_script_run_by_python_has_its_own_folder(monkeypatch):
 def test_an_exercise_that_raises_is_not_solved():
     made = lesson.Exercise("", lambda: None, lambda f: f() == 1, lambda: 1)
     assert made.passes(lambda: 1)
+    assert not lesson.Exercise("", None, lambda f: np.bool_(f() == 1), None).passes(lambda: 2)
+    assert lesson.Exercise("", None, lambda f: None, None).passes(lambda: 2)  # a check that only asserts
     assert not made.passes(lambda: {}["a name that is missing"])
     assert not made.passes(lambda: gg.ones(2) @ gg.ones(3))

@@ -174,7 +174,7 @@ lesson.picture(
 #
 # The walk backwards of the library: no recursion, so that a graph may be 100,000 operations deep, but the same ``for``.
 
-lesson.lives(autograd.run_backward)
+lesson.lives(autograd.run_backward, lines=46)
 
 # %%
 # Exercise

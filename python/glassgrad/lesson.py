@@ -72,7 +72,8 @@ class Exercise:
     def passes(self, function: Callable) -> bool:
         """Whether ``function`` does what was asked. An untouched one, whose body is ``...``, does not."""
         try:
-            return self.check(function) is not False
+            found = self.check(function)
+            return found is None or bool(found)  # NumPy's False is another object than Python's
         except Exception:  # a function that is half written may raise anything
             return False
 
