@@ -4,6 +4,7 @@ Drawing needs matplotlib (``pip install "glassgrad[viz]"``), which is imported w
 """
 
 from . import theory
+from .doctor import CODES, Finding, Proof, Report, doctor
 from .draw import draw
 from .forecast import Forecast, Level, forecast
 from .page import Page
@@ -12,12 +13,17 @@ from .thermometer import per_layer, thermometer
 from .trace import Step, trace
 
 __all__ = [
+    "CODES",
+    "Finding",
     "Forecast",
     "Layer",
     "Level",
     "Page",
+    "Proof",
     "Recorder",
+    "Report",
     "Step",
+    "doctor",
     "draw",
     "forecast",
     "per_layer",
