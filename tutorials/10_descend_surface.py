@@ -37,8 +37,8 @@ lesson.predict(
     "At z = -8 the classifier is sure that the cat is none. By which loss does it learn its mistake faster?",
     ["squared error", "cross-entropy", "no difference"],
     answer=int(abs(slopes["entropy"][0]) > abs(slopes["squared"][0])),
-    because=f"Its slope is {slopes['entropy'][0]:.2f}, the squared error's {slopes['squared'][0]:.4f}: very wrong, very "
-    "sure, and no gradient.",
+    because=f"Its slope is {slopes['entropy'][0]:.2f}, the squared error's {slopes['squared'][0]:.4f}: very wrong, "
+    "very sure, and no gradient.",
 )
 
 p = 1 / (1 + np.exp(-z.data))
@@ -121,9 +121,10 @@ LOOKS = dict(zip(OPTIMIZERS, ((COLD, "v"), (GOOD, "o"), (HOT, "^"), ("#aa4499", 
 mosaic = [["gradient descent", "momentum", "fast"], ["RMSprop", "Adam", "fast"]]
 figure, axes = plt.subplot_mosaic(mosaic, width_ratios=[1, 1, 1.4], figsize=(10.2, 4), layout="constrained")
 x, y = np.meshgrid(np.linspace(-11, 4, 90), np.linspace(-4.5, 4.5, 60))
+bowl = (LAMBDA[0] * x**2 + LAMBDA[1] * y**2) / 2
 for name, (colour, marker) in LOOKS.items():
     ax = axes[name]
-    ax.contour(x, y, (LAMBDA[0] * x**2 + LAMBDA[1] * y**2) / 2, levels=[0.5, 8, 32, 72, 128, 200], colors="#c9ced6")
+    ax.contour(x, y, bowl, levels=[0.5, 8, 32, 72, 128, 200], colors="#c9ced6", linewidths=0.7)
     ax.plot(*paths[name][:60].T, marker + "-", color=colour, ms=3, lw=0.9)
     ax.plot(0, 0, "+", color="black", ms=9)
     ax.set(xlim=(-11, 4), ylim=(-4.5, 4.5), xticks=[-10, -5, 0], xlabel="w₁", ylabel="w₂")
