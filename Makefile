@@ -2,12 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python -type f -not -name '*.pyc')
+SOURCES := pyproject.toml CMakeLists.txt README.md $(shell find csrc python tutorials -type f -not -name '*.pyc')
 
-.PHONY: demo test test-python test-pure test-cpp check-instructions fuzz bench lint format clean
+.PHONY: demo tutorials test test-python test-pure test-cpp check-instructions fuzz bench docs lint format clean
 
 demo: $(VENV)/.installed-tutorials
 	$(BIN)/glassgrad demo
+
+# Every tutorial, a line each; opens nothing. One alone: .venv/bin/glassgrad tutorial 5
+tutorials: $(VENV)/.installed-tutorials
+	$(BIN)/glassgrad tutorial all
 
 test: test-python test-cpp
 
@@ -60,6 +64,10 @@ check-instructions: $(VENV)/.installed-test
 BENCH ?= all
 bench: $(VENV)/.installed-bench
 	GLASSGRAD_COMMIT=$$(git describe --always --tags --dirty) $(BIN)/glassgrad bench $(BENCH) --threads 1,2 --results benchmarks/results
+
+# The site, into build/docs: generated pages, and every tutorial run for its pictures. A warning is an error.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

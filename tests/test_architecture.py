@@ -21,7 +21,7 @@ LAYERS = [
     {"ops"},
     {"nn", "optim", "data", "metrics", "compare", "locate", "ladder", "bench", "lesson"},
     {"scope"},
-    {"demo"},
+    {"demo", "school"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,4 +1,4 @@
-"""The command line: ``glassgrad demo | compare | bench | ladder | where | info``."""
+"""The command line: ``glassgrad demo | tutorial | compare | bench | ladder | where | info``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .errors import ArgumentError, GlassgradError
 
 COMMANDS = {
     "demo": "train on real digits and watch gradients vanish, explode and be cured (under a minute)",
+    "tutorial": "a lesson that asks, measures, draws and proves its claims; without a number: the list",
     "compare": "every op, NumPy reference against C++ kernels: largest error in ulps",
     "bench": "kernels and training steps against NumPy and PyTorch, timed in turn",
     "ladder": "climb from a naive kernel to the production one, timed and checked",
@@ -43,6 +44,10 @@ def _run(command: str, argv: list[str]) -> int:
         from .demo import main as demo
 
         return demo(argv)
+    if command == "tutorial":
+        from .school import main as tutorial
+
+        return tutorial(argv)
     if command == "bench":
         from .bench import main as bench
 

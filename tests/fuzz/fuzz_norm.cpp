@@ -90,10 +90,11 @@ void check(Input& in, const Layout& l, double eps, Forward&& forward, Backward&&
     std::vector<W> ew(l.parameters), ew_size(l.parameters), eb(l.parameters), eb_size(l.parameters);
     for (i64 i = 0; i < l.size; ++i) {
         const i64 g = l.group(i), p = l.parameter(i);
-        const W h = (W(x[i]) - mean[g]) * rstd[g], a = W(dy[i]) * (w ? w[p] : T(1));
+        const W h = (W(x[i]) - mean[g]) * rstd[g], scale = w ? w[p] : T(1), a = W(dy[i]) * scale;
         g1[g] += a, g1_size[g] += std::abs(a);
         g2[g] += a * h, g2_size[g] += std::abs(a * h);
-        largest[g] = std::max({largest[g], std::abs(W(dy[i])), std::abs(a), std::abs(W(x[i])), W(rstd[g])});
+        largest[g] =
+            std::max({largest[g], std::abs(W(dy[i])), std::abs(a), std::abs(W(x[i])), W(rstd[g]), std::abs(scale)});
         ew[p] += dy[i] * h, ew_size[p] += std::abs(dy[i] * h);
         eb[p] += dy[i], eb_size[p] += std::abs(W(dy[i]));
     }

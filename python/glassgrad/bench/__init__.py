@@ -8,8 +8,10 @@ above 1 says that glassgrad is faster.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from . import attention, conv, gemm, recurrent, report, rows, step
 from .case import Case, Result, measure
 from .goals import judge, judge_mean
 from .machine import facts, highest, limited_to, measured_limits, slug
+from .worker import Worker
 
 CASES: dict[str, Callable[[dict[str, Any]], Iterator[Case]]] = {
     "gemm": gemm.cases,
@@ -76,19 +79,24 @@ def _run(groups: list[str], counts: list[int], rounds: int, peers: dict[str, Any
     limits_of_groups = []
     libraries = {"glassgrad": module} | peers
     for threads in counts:
-        with (
-            limited_to(threads, module, peers),
-            measured_limits(threads, module) as limits,
-            backends.use_backend("cpp"),
-        ):
+        with contextlib.ExitStack() as stack:
+
+            def all_cases(libraries):
+                return itertools.chain.from_iterable(CASES[group](libraries) for group in groups)
+
+            workers = [stack.enter_context(Worker(name, all_cases, libraries, threads)) for name in peers]
+            stack.enter_context(limited_to(threads, module, {}))
+            limits = stack.enter_context(measured_limits(threads, module))
+            stack.enter_context(backends.use_backend("cpp"))
             for group in groups:
                 # Clocks and neighbours change within minutes: each group says what the machine could do in its time.
                 rates = highest(limits)
                 limits_of_groups.append({"group": group, "threads": threads} | rates)
                 print(report.heading(group, threads, rates), flush=True)
                 of_group = []
-                for case in CASES[group](libraries):
-                    result = measure(case, threads, rounds, limits)
+                for case in CASES[group]({"glassgrad": module}):
+                    able = {worker.library: worker for worker in workers if worker.next_case()}
+                    result = measure(case, threads, rounds, limits, able)
                     result.goals = judge(result)
                     print(report.line(result), flush=True)
                     of_group.append(result)

@@ -12,7 +12,9 @@ from .. import nn
 from ..creation import from_numpy
 
 BLOCK_SECONDS = 0.01  # of one measurement: 10^5 times what reading the clock costs
-REST_SECONDS = 0.04  # on several threads, before each turn: so long a peer's threads spin for work after its own turn
+WARM_SECONDS = 0.003  # of calls before any is timed: plans, caches, clocks
+WAKE_SECONDS = 0.03  # on several threads, after a rest: a system may wake two on one core, and part them 20 ms later
+REST_SECONDS = 0.04  # on several threads, before each turn: so long the threads of who came before may spin for work
 
 
 Runs = dict[str, Callable[[], Any]]  # library -> what to time
@@ -87,29 +89,64 @@ def forward_backward(function: Callable, *leaves: Any) -> None:
     function(*leaves).sum().backward()
 
 
-def measure(case: Case, threads: int, rounds: int, limits: dict[str, Callable[[float], float]] | None = None) -> Result:
-    """Time every library of ``case`` in turn, ``rounds`` times; the machine's own limit has its turn too."""
-    counts = {}
-    for library, run in case.runs.items():
-        run()  # the first call plans, allocates and fills caches
+class Timer:
+    """Times one function: blocks of so many calls that the clock does not matter."""
+
+    def __init__(self, run: Callable[[], Any]):
+        self._run = run
+        self._count = 0
+
+    def prepare(self) -> None:
+        self._run()  # the first call plans, allocates and fills caches
+        self._count = max(1, round(BLOCK_SECONDS / self._warm(WARM_SECONDS)))
+
+    def time(self, rested: bool) -> float:
+        """Seconds of one call; ``rested`` wakes the threads first."""
+        if rested:
+            self._warm(WAKE_SECONDS)
         start = time.perf_counter()
-        run()
-        counts[library] = max(1, round(BLOCK_SECONDS / max(time.perf_counter() - start, 1e-9)))
+        for _ in range(self._count):
+            self._run()
+        return (time.perf_counter() - start) / self._count
+
+    def _warm(self, seconds: float) -> float:
+        """Call it until plans, caches, clocks and threads are as in a long run; seconds of the last call."""
+        end = time.perf_counter() + seconds
+        while True:
+            start = time.perf_counter()
+            self._run()
+            now = time.perf_counter()
+            if now >= end:
+                return max(now - start, 1e-9)
+
+
+def measure(
+    case: Case,
+    threads: int,
+    rounds: int,
+    limits: dict[str, Callable[[float], float]] | None = None,
+    peers: dict[str, Any] | None = None,
+) -> Result:
+    """Time every library of ``case`` in turn, ``rounds`` times; the machine's own limit has its turn too.
+
+    Args:
+        peers: library -> what times it, with ``Timer``'s methods; by default the runs of the case, in this process.
+    """
+    own, *others = case.runs
+    timers: dict[str, Any] = {own: Timer(case.runs[own])}
+    timers |= {library: Timer(case.runs[library]) for library in others} if peers is None else peers
+    for timer in timers.values():
+        timer.prepare()
     limit = (limits or {}).get(case.limit)
     rates: list[float] = []
-    times: dict[str, list[float]] = {library: [] for library in case.runs}
+    times: dict[str, list[float]] = {library: [] for library in timers}
     for _ in range(rounds):
         if limit:
             rates.append(limit(case.bytes))
-        for library, run in case.runs.items():
+        for library, timer in timers.items():
             if threads > 1:
                 time.sleep(REST_SECONDS)
-                run()  # after the rest clocks and caches are cold
-            count = counts[library]
-            start = time.perf_counter()
-            for _ in range(count):
-                run()
-            times[library].append((time.perf_counter() - start) / count)
+            times[library].append(timer.time(rested=threads > 1))
     ours = times["glassgrad"]
     result = Result(
         case.group,

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the random weights and batches (default: 0)")
     parser.add_argument("--fast", action="store_true", help="40 steps per training: seconds, but nothing gets learned")
     args = parser.parse_args(argv)
-    _check_packages()
+    check_packages()
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _check_packages() -> None:
+def check_packages() -> None:
+    """Name what data and pictures need and this installation lacks."""
     missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise ArgumentError(
@@ -107,7 +108,7 @@ def _write(folder: Path, results: dict, steps: list, samples) -> None:
     drawings = pictures.svgs(results, steps)
     results["seconds"] += time.perf_counter() - start
     (folder / "report.html").write_text(report.page(results, drawings, samples), encoding="utf-8")
-    (folder / "results.json").write_text(json.dumps(_plain(results), indent=1, allow_nan=False), encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(plain(results), indent=1, allow_nan=False), encoding="utf-8")
     text = report.table(results["claims"])
     text += f"\n\n{folder / 'report.html'}  open it in a browser"
     text += f"\n{folder / 'results.json'}  every number"
@@ -116,12 +117,12 @@ def _write(folder: Path, results: dict, steps: list, samples) -> None:
     print(text.encode(encoding, "replace").decode(encoding))
 
 
-def _plain(x):
-    """JSON has no infinity and no NaN: those become text."""
+def plain(x):
+    """What JSON can hold, to six digits. JSON has no infinity and no NaN: those become text."""
     if isinstance(x, dict):
-        return {key: _plain(value) for key, value in x.items()}
+        return {key: plain(value) for key, value in x.items()}
     if isinstance(x, (list, tuple)):
-        return [_plain(value) for value in x]
+        return [plain(value) for value in x]
     if isinstance(x, float):
         return float(f"{x:.6g}") if math.isfinite(x) else str(x)
     return x

@@ -4,9 +4,24 @@ Drawing needs matplotlib (``pip install "glassgrad[viz]"``), which is imported w
 """
 
 from . import theory
-from .draw import Step, draw, draw_svg, trace
+from .draw import draw
+from .forecast import Forecast, Level, forecast
 from .page import Page
 from .record import Layer, Recorder
 from .thermometer import per_layer, thermometer
+from .trace import Step, trace
 
-__all__ = ["Layer", "Page", "Recorder", "Step", "draw", "draw_svg", "per_layer", "theory", "thermometer", "trace"]
+__all__ = [
+    "Forecast",
+    "Layer",
+    "Level",
+    "Page",
+    "Recorder",
+    "Step",
+    "draw",
+    "forecast",
+    "per_layer",
+    "theory",
+    "thermometer",
+    "trace",
+]
