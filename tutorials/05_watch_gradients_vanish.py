@@ -134,7 +134,7 @@ lesson.picture(figure, "wide_network", "Squared gradient over layers back: two l
 # A training that does not get off the ground
 # -------------------------------------------
 # How deep may a network be, then? If one layer leaves χ₁, then L layers leave χ₁^L = exp(-L / ξ), with the *depth
-# scale* ξ = 1 / |ln χ₁|: after ξ layers a third is left. Schoenholz et al. found that networks learn up to a depth of
+# scale* ξ = -1 / ln χ₁: after ξ layers a third is left. Schoenholz et al. found that networks learn up to a depth of
 # about 6 ξ. So networks of different weights should fail at different depths, at the same L / ξ.
 
 images, labels = load_digits(return_X_y=True)
