@@ -28,9 +28,9 @@ gg.manual_seed(0)
 # -------------------------
 # Let a number be fed back to itself, ``x = tanh(w x)``. For w > 1 it settles at one of two places, one positive and one
 # negative: it *remembers one bit*, and small knocks do not make it forget. Such a resting place is called an attractor.
-# Bengio, Simard and Frasconi (1994) showed the price. A place that forgives knocks has a slope below 1: a knock of size d
-# is slope * d a step later. But the slope is also what the gradient is multiplied by on its way back. One backward pass is
-# enough to see all of it: ``retain_grad()`` keeps the gradient of every step on the way.
+# Bengio, Simard and Frasconi (1994) showed the price. A place that forgives knocks has a slope below 1: a knock of size
+# d is slope * d a step later. But the slope is also what the gradient is multiplied by on its way back. One backward
+# pass is enough to see all of it: ``retain_grad()`` keeps the gradient of every step on the way.
 
 T = 20
 PUBLISHED = {1.1: 0.822, 1.25: 0.619, 1.5: 0.394, 2.0: 0.166}  # w: the slope at its attractor
@@ -52,11 +52,11 @@ lesson.predict(
     "w = 2 holds its bit most firmly. How much of its gradient is left after 20 steps?",
     ["about a tenth", "about a thousandth", "below a billionth"],
     answer=int(np.digitize(-math.log10(gradient[T, -1]), [2, 9])),
-    because=f"{gradient[T, -1]:.0e}. What holds firmly has a small slope, here 0.166. To remember and to learn are at odds.",
+    because=f"{gradient[T, -1]:.0e}. What holds firmly has a small slope. To remember and to learn are at odds.",
 )
 
 # %%
-# Drawn on an axis of powers of ten, the powers of a slope are a straight line.
+# Powers of a number are a straight line on an axis of powers of ten.
 
 
 def draw_powers(ax, measured, factor, text, colour, marker):
@@ -81,15 +81,15 @@ lesson.picture(figure, "one_number", "Gradient over steps back, logarithmic: fou
 # %%
 # A wide network before its first step
 # ------------------------------------
-# Now layers: ``z = W φ(z) + b`` with φ = tanh and weights drawn at random. σ_w² / n is the variance of a weight, where n
-# is the width (the number of units in a layer); σ_b² is that of a bias. Poole et al. (2016) and Schoenholz et al. (2017)
-# computed the factor by which one layer multiplies the *squared* gradient:
+# Now layers: ``z = W φ(z) + b`` with φ = tanh and weights drawn at random. σ_w² / n is the variance of a weight, where
+# n is the width (the number of units in a layer); σ_b² is that of a bias. Poole et al. (2016) and Schoenholz et al.
+# (2017) computed the factor by which one layer multiplies the *squared* gradient:
 #
 # .. math:: \chi_1 = \sigma_w^2 \; E[\varphi'(\sqrt{q^*} z)^2], \qquad z \sim N(0, 1)
 #
 # where q* is the variance at which z settles. σ_w² is what the weights amplify, E[...] what the slopes of φ take away.
-# Below 1 the gradient vanishes, above 1 it explodes. Glorot and Bengio (2010) had met the simplest case: U(-1/√n, 1/√n),
-# still what ``nn.Linear`` draws from, has the variance 1/(3n), so without any φ a third is left per layer.
+# Below 1 the gradient vanishes, above 1 it explodes. Glorot and Bengio (2010) had met the simplest case: U(-1/√n,
+# 1/√n), ``nn.Linear``'s own, has the variance 1/(3n), so without any φ a third is left per layer.
 
 WIDTH, DEPTH, BATCH, SIGMA_B = 800, 20, 32, 0.3
 
@@ -133,9 +133,9 @@ lesson.picture(figure, "wide_network", "Squared gradient over layers back: two l
 # %%
 # A training that does not get off the ground
 # -------------------------------------------
-# How deep may a network be, then? If one layer leaves χ₁, then L layers leave χ₁^L = exp(-L / ξ), with the *depth scale*
-# ξ = 1 / |ln χ₁|: after ξ layers a third is left. Schoenholz et al. trained hundreds of networks and found that they learn
-# up to a depth of about 6 ξ. So networks of different weights should fail at different depths, but at the same L / ξ.
+# How deep may a network be, then? If one layer leaves χ₁, then L layers leave χ₁^L = exp(-L / ξ), with the *depth
+# scale* ξ = -1 / ln χ₁: after ξ layers a third is left. Schoenholz et al. found that networks learn up to a depth of
+# about 6 ξ. So networks of different weights should fail at different depths, at the same L / ξ.
 
 images, labels = load_digits(return_X_y=True)
 images, labels = gg.tensor((images - images.mean(0)) / images.std(), dtype=gg.float32), gg.tensor(labels)

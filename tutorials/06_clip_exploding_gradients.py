@@ -24,8 +24,8 @@ gg.manual_seed(0)
 # %%
 # A network with one unit and two parameters
 # ------------------------------------------
-# The smallest recurrent network, a network that is fed back to itself: one unit, a weight w and a bias b, 50 steps.
-# Its error has two parameters, so we can see all of it. σ is the sigmoid, σ(x) = 1 / (1 + exp(-x)).
+# The smallest recurrent network (one that is fed back to itself): one unit, a weight w and a bias b, 50 steps. Its
+# error has two parameters, so we can see all of it. σ is the sigmoid, σ(x) = 1 / (1 + exp(-x)).
 
 
 def error(w, b):
@@ -54,8 +54,8 @@ lesson.predict(
 # %%
 # Where the wall stands
 # ---------------------
-# The wall is where x rests at its start: ½ = w σ(½) + b. There, one step multiplies a small change of x by the slope
-# w σ'(½). If that is above 1, the resting place is unstable: a hair above it x runs up, a hair below it runs down, and E
+# The wall is where x rests at its start: ½ = w σ(½) + b. There, one step multiplies a small change of x by the slope w
+# σ'(½). If that is above 1, the resting place is unstable: a hair above it x runs up, a hair below it runs down, and E
 # makes a jump. So theory puts the wall on the straight line b = ½ - w σ(½), for w > 1 / σ'(½) = 4.255.
 
 sigma = 1 / (1 + math.exp(-0.5))  # σ(½)
@@ -94,8 +94,9 @@ lesson.picture(figure, "wall", "Left: the error over w and b, a wall along a lin
 # -----------------------
 # With many units w becomes a matrix W, and the largest factor by which W can stretch a vector is its first *singular
 # value* λ₁. No slope of σ is above γ = 1/4. So a step multiplies a gradient by λ₁ γ at most: with λ₁ < 1 / γ it must
-# vanish, and only with λ₁ > 1 / γ it may explode. To see the edge of the theorem, take a W that stretches all directions
-# alike (λ₁ times an orthogonal matrix), and a b with which x = 0 rests, where σ has the slope γ. Then the bound is reached.
+# vanish, and only with λ₁ > 1 / γ it may explode. To see the edge of the theorem, take a W that stretches all
+# directions alike (λ₁ times an orthogonal matrix), and a b with which x = 0 rests, where σ has the slope γ. Then the
+# bound is reached.
 
 
 def gradients(lambda_1, x, steps=50, n=64):
@@ -201,8 +202,8 @@ def check(clip):
 
 
 @lesson.exercise(
-    "clip(gradients, max_norm) takes a list of tensors and returns it scaled by one factor, so that all of them together, "
-    "as one vector, are max_norm long. A list that is shorter already stays as it is.",
+    "clip(gradients, max_norm) takes a list of tensors and returns it scaled by one factor, so that together, as one "
+    "vector, they are max_norm long. A list that is shorter already stays as it is.",
     check=check,
     solution=lambda gs, max_norm: [g * min(1, max_norm / nn.utils.get_total_norm(gs).item()) for g in gs],
 )
@@ -214,7 +215,6 @@ def clip(gradients, max_norm): ...
 # ----------------
 
 lesson.say(
-    """What still hurts: max_norm is one more number to choose; look at the norms of some hundred steps before you do. The
-    clipped walk bounces at the foot of the wall until the step size shrinks. A gradient that vanished stays lost, and one
-    that is NaN stays NaN. And clipping treats the symptom: lesson 07 looks for weights with which nothing explodes."""
+    """What still hurts: max_norm is one more number to choose, and the clipped walk bounces at the foot of the wall
+    until the step size shrinks. Clipping treats the symptom: lesson 07 looks for weights that do not explode."""
 )
