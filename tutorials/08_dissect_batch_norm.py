@@ -14,6 +14,7 @@ the examples of one training step, and takes off their mean μ and divides by th
 """
 
 import math
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -63,8 +64,8 @@ def training(model, steps, **settings):
 # %%
 # What it cures: gradients that vanish
 # ------------------------------------
-# Eight layers of sigmoids φ: for decades no one could train such a network. On its way back, each layer multiplies the
-# squared gradient by χ₁ = E[φ'(z)²] = 0.056, z standard normal (lesson 05). With batch norm theory has
+# Eight layers of sigmoids φ are a network that does not learn. On its way back, each layer multiplies the squared gradient
+# by χ₁ = E[φ'(z)²] = 0.056, z standard normal (lesson 05). With batch norm theory has
 # E[φ'(z)²] / Var[φ(z)] = 1.03: what the small slope takes away, the division by a small spread gives back.
 
 
@@ -88,10 +89,10 @@ def sigmoids(batchnorm, steps=800):
 plain, normed = sigmoids(batchnorm=False), sigmoids(batchnorm=True)
 stuck, learnt = (float(np.median(losses[-80:])) for _, losses in (plain, normed))
 lesson.predict(
-    "Guessing among ten digits costs a loss of ln 10 = 2.303. What is left of it after 800 steps, without and with?",
-    ["2.30 and 1.5", "1.5 and 0.5", "2.30 and less than 0.05"],
-    answer=2 if learnt < 0.05 else int(stuck < 2),
-    because=f"{stuck:.3f} and {learnt:.3f}. Without it the first layer's gradient is a twenty-thousandth of the last's.",
+    f"Guessing among ten digits costs a loss of ln 10 = 2.303. After 800 steps without batch norm it is {stuck:.3f}. And with?",
+    ["about 1.5", "about 0.5", "less than 0.05"],
+    answer=int(np.digitize(-learnt, [-1, -0.05])),
+    because=f"{learnt:.3f}. Without it the first layer's gradient is a twenty-thousandth of the last's; with it, as large.",
 )
 
 # %%
@@ -102,29 +103,25 @@ def name(ax, x, y, text, colour):
 
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.8, 3.7), layout="constrained")
-source = "Ioffe & Szegedy 2015"
+ioffe = partial(lesson.claim, source="Ioffe & Szegedy 2015", row=5)
 for (gradients, losses), squared, word, colour in (
     (plain, theory.chi_1(1.0, "sigmoid"), "without", COLD),
     (normed, theory.batchnorm_limit("sigmoid"), "with", GOOD),
 ):
-    says = f"gradient per layer, sigmoids {word} batch norm"
-    lesson.claim(says, per_layer(gradients), math.sqrt(squared), tolerance=0.05, row=5, source=source)
+    ioffe(f"gradient per layer, sigmoids {word} batch norm", per_layer(gradients), math.sqrt(squared), tolerance=0.05)
     thermometer(gradients, math.sqrt(squared), left)
     name(left, 7, gradients[0] / gradients[-1], f"{word} batch norm\ntheory: {squared**3.5:.2g}", colour)
     blocks = losses.reshape(-1, 20).mean(axis=1)
     right.plot(losses, color=colour, lw=0.5, alpha=0.35)
     right.plot(10 + 20 * np.arange(len(blocks)), blocks, color=colour)
     name(right, len(losses), blocks[-1], f"{word}\n{blocks[-1]:.3f}", colour)
-lesson.claim("loss of 8 sigmoid layers without batch norm", stuck, 2.25, compare=">", row=5, source=source)
-lesson.claim("the same with batch norm", learnt, 0.05, compare="<", row=5, source=source)
-left.set(
-    xlim=(-0.3, 7.2),
-    ylim=(1e-5, 10),
-    xlabel="layers back from the loss",
-    ylabel="gradient, in units of the last layer's",
-)
+ioffe("loss of 8 sigmoid layers without batch norm", stuck, 2.25, compare=">")
+ioffe("the same with batch norm", learnt, 0.05, compare="<")
+left.set(xlim=(-0.3, 7.2), ylim=(1e-5, 10), xlabel="layers back from the loss", ylabel="gradient, last layer's = 1")
 left.set_title("Before the first step")
 powers_of_ten(left)
+right.axhline(math.log(10), color="#1b1f24", lw=1, ls="--")
+right.text(120, 2.1, "guessing: ln 10", size=8.5)
 right.set(xlim=(0, 800), ylim=(0, 2.6), xlabel="training step", ylabel="loss (cross-entropy)")
 right.set_title("Eight sigmoid layers learn")
 lesson.picture(figure, "cure", "Without batch norm the gradient falls and the loss stays; with it both behave.")
@@ -135,19 +132,20 @@ lesson.picture(figure, "cure", "Without batch norm the gradient falls and the lo
 # Make the weights a times as large: x, μ and σ grow by a, and x̂ stays, BN(aW) = BN(W). The same loss from weights a times
 # as large means a gradient 1/a as large. Weights that a too large step has blown up then move less: batch norm brakes.
 
-x = images[:64]
-weight, target = gg.randn(64, 32), gg.randn(64, 32)
-scaled = {}
-for a in (1.0, 10.0):
-    aW = (a * weight).detach().requires_grad_()
-    y = nn.functional.batch_norm(x @ aW, None, None, training=True)
-    (y * target).sum().backward()
-    scaled[a] = y.detach().numpy(), aW.grad.numpy()
-np.testing.assert_allclose(scaled[10.0][0], scaled[1.0][0], atol=1e-3)
-shrunk = np.linalg.norm(scaled[10.0][1]) / np.linalg.norm(scaled[1.0][1])
-lesson.claim(
-    "gradient at weights 10 times as large", shrunk, 1 / 10, tolerance=1e-3, row=5, formula="1/a", source=source
-)
+W, dy = gg.randn(64, 32), gg.randn(64, 32)
+
+
+def normalised(a):
+    """BN(aW) of 64 images, and the gradient of aW."""
+    aW = (a * W).requires_grad_()
+    y = nn.functional.batch_norm(images[:64] @ aW, None, None, training=True)
+    y.backward(dy)
+    return y.detach().numpy(), aW.grad.norm().item()
+
+
+(y_1, gradient_1), (y_10, gradient_10) = normalised(1), normalised(10)
+np.testing.assert_allclose(y_10, y_1, atol=1e-3)
+ioffe("gradient of weights 10 times as large", gradient_10 / gradient_1, 1 / 10, tolerance=1e-3, formula="1/a")
 
 # %%
 # Its backward pass, in three terms
@@ -156,17 +154,16 @@ lesson.claim(
 #
 # .. math:: dx = \frac{1}{\sigma} \left( dy - \mathrm{mean}(dy) - \hat x \; \mathrm{mean}(dy \; \hat x) \right)
 #
-# To see what that means, let a loss ask for two things that batch norm makes useless, a shift and a stretch: its targets
-# are 2 x̂ + 1, and some noise.
+# To see what that means, let a loss ask for what batch norm will undo, a shift and a stretch: its targets are 2 x̂ + 1, and
+# some noise.
 
-x = gg.randn(40, 1, dtype=gg.float64).requires_grad_()
-sigma = x.var(0, correction=0).sqrt().detach()
-y = nn.functional.batch_norm(x, None, None, training=True, eps=0)
-target = (2 * y + 1 + 0.4 * gg.randn(40, 1, dtype=gg.float64)).detach()
-y.retain_grad()
-(0.5 * (y - target).square()).sum().backward()
+x = gg.randn(40, 1, dtype=gg.float64, requires_grad=True)
+x_hat = nn.functional.batch_norm(x, None, None, training=True, eps=0)
+x_hat.retain_grad()
+target = 2 * x_hat.detach() + 1 + 0.4 * gg.randn(40, 1, dtype=gg.float64)
+(0.5 * (x_hat - target).square()).sum().backward()
 
-dy, x_hat = y.grad, y.detach()
+dy, x_hat, sigma = x_hat.grad, x_hat.detach(), x.detach().std(0, correction=0)
 itself = dy / sigma
 through_mean = -dy.mean() / sigma * gg.ones_like(dy)
 through_spread = -x_hat * (dy * x_hat).mean() / sigma
@@ -176,9 +173,9 @@ np.testing.assert_allclose(dx.numpy(), x.grad.numpy(), atol=1e-12)  # what autog
 lesson.predict(
     "Almost all of dy asks for the shift and the stretch. How much of them is in dx, what arrives at x?",
     ["all", "half", "nothing"],
-    answer=2 if abs(dx.sum().item()) + abs((dx * x_hat).sum().item()) < 1e-9 else 1,
-    because="Shift x or stretch it, and batch norm undoes it: the loss does not change. So dx has neither. It is what "
-    "is left of dy when its best straight line is taken off.",
+    answer=int(np.digitize(-abs((dx * x_hat).sum().item() / (itself * x_hat).sum().item()), [-0.75, -0.01])),
+    because="Shift x or stretch it, and batch norm undoes it: the loss stays as it is. So dx has neither. It is what is "
+    "left of dy / σ when its best straight line is taken off.",
 )
 
 # %%
@@ -186,16 +183,20 @@ line = np.polyval(np.polyfit(x_hat.numpy()[:, 0], itself.numpy()[:, 0], 1), x_ha
 np.testing.assert_allclose(dx.numpy(), itself.numpy() - line, atol=1e-9)
 
 figure, axes = plt.subplots(1, 4, figsize=(11, 3.1), sharey=True, layout="constrained")
-terms = (("by itself", "dy / σ", itself), ("through μ", "-mean(dy) / σ", through_mean),
-         ("through σ", "-x̂ mean(dy x̂) / σ", through_spread), ("the sum", "ring: autograd's dx", dx))  # fmt: skip
-for ax, (title, formula, values) in zip(axes, terms, strict=True):
+terms = {
+    "by itself: dy / σ": itself,
+    "through μ: -mean(dy) / σ": through_mean,
+    "through σ: -x̂ mean(dy x̂) / σ": through_spread,
+    "the sum (rings: autograd)": dx,
+}
+for ax, (title, values) in zip(axes, terms.items(), strict=True):
     ax.axhline(0, color="#5d6673", lw=0.8)
     ax.plot(x_hat.data, values.data, "o", color=GOOD if values is dx else COLD, ms=4, mec="white", mew=0.4)
-    ax.set(xlabel=f"x̂\n{formula}", xlim=(-3, 3))
-    ax.set_title(title)
+    ax.set(xlabel="x̂", xlim=(-3.3, 3.3))
+    ax.set_title(title, size=9.5)
 order = x_hat.data[:, 0].argsort()
 axes[0].plot(x_hat.data[order], line[order], "--", color=HOT, lw=1.2)
-axes[0].text(-2.8, 0, "its best straight line", color=HOT, size=8.5)
+axes[0].text(-3.1, -3.2, "its best\nstraight line", color=HOT, size=8.5)
 axes[3].plot(x_hat.data, x.grad.data, "o", color=GOOD, mfc="none", ms=7.5, mew=0.7)
 axes[0].set_ylabel("gradient of each of 40 examples")
 lesson.picture(figure, "three_terms", "A cloud about a falling line, a level line, a rising line; their sum is flat.")
@@ -207,22 +208,14 @@ lesson.picture(figure, "three_terms", "A cloud about a falling line, a level lin
 # for any weights at all: with ReLU the *squared* gradient grows per layer by r(B), B the size of the batch, 1.79 for
 # B = 8 and 1.49 for B = 64, and by π / (π - 1) = 1.47 at the least. Even without any φ it is (B - 2) / (B - 3).
 
-source = "Yang et al. 2019"
+yang = partial(lesson.claim, source="Yang et al. 2019")
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.8, 3.7), layout="constrained")
 for B, phi, activation in ((8, "relu", nn.ReLU), (64, "relu", nn.ReLU), (8, "linear", nn.Identity)):
     gradients = first_gradients(B, 40, 512, activation) ** 2
     r = theory.batchnorm_growth(B, phi)
     text = f"{'ReLU' if phi == 'relu' else 'no φ'}, B = {B}"
-    # The first ten layers are left out: there the digits still resemble one another more than theory's examples do.
-    lesson.claim(
-        f"squared gradient per layer, {text}",
-        per_layer(gradients[10:]),
-        r,
-        tolerance=0.025,
-        formula="r(B)",
-        row=1,
-        source=source,
-    )
+    # Ten layers are left out: in them digits still resemble one another more than the examples that theory assumes.
+    yang(f"squared gradient per layer, {text}", per_layer(gradients[10:]), r, tolerance=0.025, formula="r(B)", row=1)
     thermometer(gradients, r, left, size=3.5)
     name(left, 39, r**39, f"{text}\n{r:.3f} per layer", HOT)
 
@@ -234,38 +227,27 @@ for draw, i in np.ndindex(logs.shape):
     first, last = model[3].weight, model[-4].weight  # hidden to hidden
     logs[draw, i] = math.log(first.grad.norm().item() / last.grad.norm().item())
 first_over_last = np.exp(logs.mean(axis=0))
-per = (first_over_last[-1] / first_over_last[1]) ** (1 / (56 - 20))
-root_r = math.sqrt(theory.batchnorm_growth(64))
-lesson.claim(
-    "weight gradient, first layer over last, per layer",
-    per,
-    root_r,
-    tolerance=0.01,
-    formula="√r(64)",
-    row=2,
-    source=source,
-)
+growth, root_r = (first_over_last[4] / first_over_last[1]) ** (1 / (56 - 20)), math.sqrt(theory.batchnorm_growth(64))
+yang("weight gradient, first over last, per layer", growth, root_r, tolerance=0.01, formula="√r(64)", row=2)
 right.plot(depths, first_over_last[1] * root_r ** (depths - 20), "--", color=HOT, lw=1.2)
 right.plot(depths, first_over_last, "^", color=HOT, ms=7, mec="white")
-right.text(25, first_over_last[1], f"theory: × {root_r:.4f} per layer\nmeasured: × {per:.4f}", color=HOT, size=9)
-left.set(xlim=(0, 39), xlabel="layers back from the loss", ylabel="squared gradient, in units of the last layer's")
+right.text(25, first_over_last[1], f"theory: × {root_r:.4f} per layer\nmeasured: × {growth:.4f}", color=HOT, size=9)
+left.set(xlim=(0, 39), xlabel="layers back from the loss", ylabel="squared gradient, last layer's = 1")
 left.set_title("Explosion before the first step")
 powers_of_ten(left)
 right.set(yscale="log", xticks=depths, xlabel="depth, layers", ylabel="weight gradient, first layer over last")
 right.set_title("The deeper, the worse")
 powers_of_ten(right)
-lesson.picture(
-    figure, "cause", "Three straight lines that rise with depth on axes of powers of ten, on theory's lines."
-)
+lesson.picture(figure, "cause", "Gradients rise with depth, straight on an axis of powers of ten, on theory's lines.")
 
 # %%
 # Why it helps all the same: smooth ground
 # ----------------------------------------
-# The explosion is one of the first step only: weights with a large gradient grow, and then their gradient shrinks. What
-# stays is told by Santurkar et al. (2018). A gradient promises that a step along it lowers the loss. How far does the
-# promise hold? At each step we try steps of 0.15 to 1.2 and note the lowest and the highest loss that they lead to.
+# In ten layers the explosion soon ends: weights with a large gradient grow, and then their gradient shrinks. What stays
+# is smoothness (Santurkar et al. 2018). A gradient promises that a step along it lowers the loss. How far does that hold?
+# At each step of a training with lr = 0.3 we try lr/2, lr, 2 lr and 4 lr, and note the lowest and the highest loss.
 
-ETAS = (0.15, 0.3, 0.6, 1.2)
+ETAS = (0.15, 0.3, 0.6, 1.2)  # step sizes
 
 
 @gg.no_grad()
@@ -288,23 +270,24 @@ for batchnorm in (False, True):
     bands.append([along_gradient(model, x, y) for _, x, y in training(model, 100, lr=0.3)])
 bands = np.array(bands)  # (without or with, step, eta)
 rough, smooth = np.ptp(bands, axis=2).mean(axis=1)
-lesson.claim(
-    "range of the loss along the gradient, without batch norm over with", rough / smooth, 10, compare=">", row=13,
-    source="Santurkar et al. 2018",
-)  # fmt: skip
+says, source = "range of the loss along the gradient, without batch norm over with", "Santurkar et al. 2018"
+lesson.claim(says, rough / smooth, 10, compare=">", row=13, source=source)
 
-figure, ax = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
+figure, ax = plt.subplots(figsize=(7.6, 3.6), layout="constrained")
 for band, width, word, colour in zip(bands, (rough, smooth), ("without", "with"), (HOT, GOOD), strict=True):
-    ax.fill_between(np.arange(100), band.min(axis=1), band.max(axis=1), color=colour, alpha=0.6, lw=0)
-    name(ax, 99, np.median(band[-20:]), f"{word} batch norm:\nmean range {width:.2g}", colour)
+    ax.fill_between(np.arange(100), band.min(axis=1), band.max(axis=1), color=colour, alpha=0.75, lw=0)
+    name(
+        ax,
+        99,
+        0.1 if word == "with" else 1.8,
+        f"{word} batch norm:\n{width:.2g} from lowest to\nhighest, on average",
+        colour,
+    )
 ax.axhline(math.log(10), color="#1b1f24", lw=1, ls="--")
-ax.text(1, math.log(10) * 1.1, "guessing: ln 10", size=8.5)
-ax.set(yscale="log", xlim=(0, 99), xlabel="training step", ylabel="loss after a step of 0.15 to 1.2")
-ax.set_title("What a step along the gradient may lead to")
-powers_of_ten(ax)
-lesson.picture(
-    figure, "smooth", "Band of losses over steps: wide and jagged without batch norm, narrow and falling with."
-)
+ax.text(20, 1.5, "guessing: ln 10", size=8.5)
+ax.set(xlim=(0, 99), ylim=(0, 8), xlabel="training step", ylabel="loss after one step of 0.15 to 1.2")
+ax.set_title(f"Where a step along the gradient leads (the highest: {bands.max():.0f})")
+lesson.picture(figure, "smooth", "Losses over steps: a jagged band without batch norm, a narrow one near 0 with it.")
 
 # %%
 # Where this lives
@@ -349,6 +332,6 @@ def fold(linear, bn): ...
 
 lesson.say(
     """What still hurts: an example's output depends on its neighbours in the batch, in training but not in use; a batch
-    of one has no spread at all. And a net of 56 layers starts with a gradient a thousand times too large at one end.
-    Lesson 09 cures that, and keeps batch norm."""
+    of one has no spread at all. And the first of 56 layers starts with a gradient tens of thousands of times as large as
+    the last one's. Lesson 09 cures that, and keeps batch norm."""
 )
