@@ -198,13 +198,8 @@ def test_find_says_what_there_is(shelf):
 def test_list(shelf, capsys):
     assert cli.main(["tutorial"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:5] == [
-        "How it learns",
-        "  01  One: Is it One?",
-        "  05  Two: Is it Two?",
-        "How it runs",
-        "  31  Bad: Is it Bad?",
-    ]
+    assert lines[:5] == ["How it learns", "  01  One", "      Is it One?", "  05  Two", "      Is it Two?"]
+    assert lines[5:8] == ["How it runs", "  31  Bad", "      Is it Bad?"]
 
 
 def test_run_one(shelf, capsys):
@@ -226,6 +221,24 @@ def test_run_one(shelf, capsys):
     assert "Exercises solved: 1 of 1." in capsys.readouterr().out
     assert cli.main(["tutorial", "two"]) == 0
     assert "return 1" in mine.read_text()  # and it stays
+
+
+def test_someone_is_asked(monkeypatch, capsys, tmp_path):
+    typed = iter(["2", "1", "", EOFError])
+
+    def answer(_):
+        text = next(typed)
+        if text is EOFError:
+            raise EOFError
+        return text
+
+    monkeypatch.setattr("builtins.input", answer)
+    with lesson.session(tmp_path, ask=True) as session:
+        for _ in range(4):
+            lesson.predict("Which?", ["a", "b"], answer=1, because="so it is.")
+    out = capsys.readouterr().out
+    assert out.count("2. b: so it is.") == session.questions == 4
+    assert out.count("  right.") == out.count("  not quite.") == 1
 
 
 def test_a_claim_that_fails_is_an_error(shelf, capsys):

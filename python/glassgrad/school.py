@@ -151,8 +151,8 @@ def _list() -> int:
         if t.track != track:
             track = t.track
             print(track)
-        text = f"  {t.number}  {t.title}: {t.question}"
-        print(textwrap.fill(text, width, subsequent_indent=" " * 6))
+        print(f"  {t.number}  {t.title}")
+        print(textwrap.fill(t.question, width, initial_indent=" " * 6, subsequent_indent=" " * 6))
     print("\nglassgrad tutorial 1  runs one; glassgrad tutorial all  runs all")
     return 0
 
