@@ -11,8 +11,8 @@ import pytest
 import glassgrad as gg
 from glassgrad import nn
 from glassgrad.demo import main, pictures, report, trainings
-from glassgrad.errors import ArgumentError, GraphError
-from glassgrad.scope import Recorder, draw, draw_svg, per_layer, theory, thermometer, trace
+from glassgrad.errors import ArgumentError
+from glassgrad.scope import Recorder, per_layer, theory, thermometer
 
 for package in ("matplotlib", "tqdm", "sklearn"):
     pytest.importorskip(package)
@@ -252,64 +252,6 @@ def test_thermometer_draws_what_was_recorded():
     theory_line, dots = thermometer(record.layers, theory=0.5).lines
     np.testing.assert_allclose(dots.get_ydata(), [1, first / last])
     np.testing.assert_allclose(theory_line.get_ydata(), [1, 0.5])
-
-
-def scalar(value):
-    return gg.tensor(value, dtype=gg.float64, requires_grad=True)
-
-
-def test_trace_follows_the_chain_rule():
-    w, x = scalar(0.5), scalar(-2.0)
-    y = (w * x + w).tanh() * 3.0
-    steps = trace(y, {"w": w, "x": x})
-    assert w.grad is None and steps[-1].gradient == 1
-    y.backward()  # the graph is still there
-    by_name = {step.name: step for step in steps if step.name}
-    assert by_name["w"].gradient == pytest.approx(w.grad.item())
-    assert by_name["x"].gradient == pytest.approx(x.grad.item())
-    assert steps[-1].value == pytest.approx(y.item())
-    for step in steps[:-1]:
-        onward = sum(s.gradient * local for s in steps for source, local in s.inputs if source is step)
-        assert step.gradient == pytest.approx(onward)
-    assert [step.symbol for step in steps if step.op][-1] == "× 3"
-
-
-def test_trace_places_boxes_apart():
-    steps = trace(trainings.neuron(scalar(0.8), scalar(1.5), scalar(-0.2), scalar(0.25))["L"])
-    places = [(step.column, step.row) for step in steps]
-    assert len(set(places)) == len(places)
-    assert all(source.column < step.column for step in steps for source, _ in step.inputs)
-
-
-def test_trace_refuses_what_it_cannot_draw():
-    x = scalar(1.0)
-    with pytest.raises(GraphError, match="one number that requires grad"):
-        trace(gg.tensor(1.0))
-    with pytest.raises(GraphError, match="Make the constant a tensor"):
-        trace(x + 1.0)
-    with pytest.raises(ArgumentError, match="single numbers"):
-        trace(gg.ones(2, requires_grad=True).sum())
-    for _ in range(70):
-        x = x * x
-    with pytest.raises(ArgumentError, match="at most 64"):
-        trace(x)
-
-
-@pytest.mark.parametrize("down", [False, True])
-def test_drawings_have_every_number(down):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    w, x = scalar(0.5), scalar(-2.0)
-    steps = trace((w * x).tanh(), {"w<": w, "x": x})
-    svg = draw_svg(steps, down=down, label='a "small" one')
-    Page(svg)
-    texts = {t.get_text() for t in draw(steps, down=down).texts}
-    for step in steps:
-        for number in (step.value, step.gradient):
-            text = f"{number:.3g}".replace("-", "−")
-            assert f">{text}<" in svg and text in texts
-    assert "w&lt;" in svg
 
 
 def test_labels_keep_apart():

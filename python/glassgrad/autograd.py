@@ -284,5 +284,5 @@ def is_inference_mode_enabled() -> bool:
 
 
 def detect_anomaly(enabled: bool = True):
-    """Within: each node remembers its forward line, and a backward that gives NaN raises and names that line."""
+    """Within: each node remembers its forward line and its inputs, and a backward that gives NaN raises and names that line."""
     return _ModeSwitch(anomaly=enabled)

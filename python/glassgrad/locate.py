@@ -36,6 +36,22 @@ def _matches(path: Path, pattern: str) -> Iterator[int]:
             yield number
 
 
+def _op_files() -> list[Path]:
+    return sorted((_PACKAGE / "ops").glob("*.py"))
+
+
+def definitions(name: str) -> Iterator[tuple[Path, int]]:
+    """File and line of `softmax = Op("softmax", ...`, the name on the same line or the next, or of a table's row.
+
+    >>> [path.name for path, _ in definitions("tanh")]
+    ['elementwise.py']
+    """
+    for path in _op_files():
+        text = path.read_text(encoding="utf-8")
+        for match in re.finditer(rf"\b(?:Op|_unary|_binary|_compare|_predicate)\(\s*\"{name}\"", text):
+            yield path, text.count("\n", 0, match.start()) + 1
+
+
 def places(name: str) -> list[Place]:
     """Every place of the op ``name``, in reading order.
 
@@ -49,16 +65,12 @@ def places(name: str) -> list[Place]:
     def note(what: str, path: Path, lines) -> None:
         found.extend(Place(what, _shown(path, root), line) for line in lines)
 
-    ops = sorted((_PACKAGE / "ops").glob("*.py"))
-    for path in ops:
-        # `softmax = Op("softmax", ...`, with the name on the same line or the next; rows of the element-wise table.
-        text = path.read_text(encoding="utf-8")
-        for match in re.finditer(rf"\b(?:Op|_unary|_binary|_compare|_predicate)\(\s*\"{name}\"", text):
-            note("formula and derivative", path, [text.count("\n", 0, match.start()) + 1])
+    for path, line in definitions(name):
+        note("formula and derivative", path, [line])
     code = getattr(op.reference, "__code__", None)
     if code is not None:
         note("NumPy reference", Path(code.co_filename), [code.co_firstlineno])
-    for path in ops:
+    for path in _op_files():
         note("public function", path, _matches(path, rf"^def {name}\("))
 
     csrc = sources / "csrc"

@@ -204,6 +204,7 @@ class OpNode(Node):
 
     makes_new = True
     versions: list | None = None  # of the saved tensors; None: none was ever changed in place
+    given: tuple | None = None  # all inputs, under detect_anomaly: what backward saves is not enough to look inside
 
     def __init__(self, op, plan, edges, saved, static):
         self.edges, self.number = edges, next(numbers)  # as Node does, without the call
@@ -332,6 +333,7 @@ def _record(op, inputs, outputs, extras, static):
     node = OpNode(op, plan, edges, saved, static)
     if mode.anomaly:
         node.remember_where()
+        node.given = inputs
     for i in plan.tensors:
         if saved[i] is not None and saved[i]._version is not None:
             node.versions = [

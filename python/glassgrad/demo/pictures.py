@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from glassgrad.scope import Step, draw, draw_svg, thermometer
+from glassgrad.scope import Step, thermometer
+from glassgrad.scope.draw import Drawing, numbers
+from glassgrad.scope.layout import apart
 from glassgrad.scope.thermometer import COLD, GOOD, HOT, power, powers_of_ten, relative, temperature
 
 INK, MUTED, LINE, GRID, SURFACE = "#1b1f24", "#5d6673", "#c9ced6", "#e6e9ee", "#ffffff"
@@ -54,16 +56,7 @@ def _halo():
 
 def _apart(wanted: Sequence[float], gap: float) -> list[float]:
     """Places in 0..1 as near as can be to the wanted ones (ascending), each ``gap`` or more above the one before."""
-    blocks: list[list[float]] = []  # [sum of (wanted - offset), count]: members of a block touch
-    for value in wanted:
-        blocks.append([value, 1])
-        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] + gap * blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
-            total, count = blocks.pop()
-            below = blocks[-1]
-            below[0] += total - gap * below[1] * count
-            below[1] += count
-    placed = [total / count + gap * i for total, count in blocks for i in range(int(count))]
-    return [max(y, gap * (i + 0.4)) for i, y in enumerate(placed)]  # none below the axis
+    return [max(y, gap * (i + 0.4)) for i, y in enumerate(apart(wanted, gap))]  # none below the axis
 
 
 def _end_labels(ax, entries: list[tuple[float, str, str]], gap: float = 0.075) -> None:
@@ -385,7 +378,7 @@ def pngs(results: dict, steps: list[Step], folder: Path) -> list[Path]:
             for panel, ax in zip(panels, axes, strict=True):
                 panel(ax, results[name])
             made[name] = figure
-        made["expression"] = draw(steps).figure
+        made["expression"] = Drawing(numbers(steps)).plot().figure
         paths = []
         for name, figure in made.items():
             paths.append(folder / f"{name}.png")
@@ -419,8 +412,9 @@ def svgs(results: dict, steps: list[Step]) -> dict[str, str]:
             for i, panel in enumerate(panels):
                 made[f"{name}/{i}"] = _panel(panel, results[name], f"{name}-{i}")
         made["expression/descent"] = _panel(descent, results["expression"], "descent", right=0.96)
-    made["expression/wide"] = draw_svg(steps, label="graph of one neuron with values and gradients")
-    made["expression/narrow"] = draw_svg(steps, down=True, label="graph of one neuron with values and gradients")
+    graph, label = Drawing(numbers(steps)), "graph of one neuron with values and gradients"
+    made["expression/wide"] = graph.svg(label=label)
+    made["expression/narrow"] = graph.svg(down=True, label=label)
     return made
 
 

@@ -4,11 +4,12 @@ Drawing needs matplotlib (``pip install "glassgrad[viz]"``), which is imported w
 """
 
 from . import theory
-from .draw import Step, draw, draw_svg, trace
+from .draw import draw
 from .forecast import Forecast, Level, forecast
 from .page import Page
 from .record import Layer, Recorder
 from .thermometer import per_layer, thermometer
+from .trace import Step, trace
 
 __all__ = [
     "Forecast",
@@ -18,7 +19,6 @@ __all__ = [
     "Recorder",
     "Step",
     "draw",
-    "draw_svg",
     "forecast",
     "per_layer",
     "theory",

@@ -1,334 +1,365 @@
-"""Draw: one small expression as a graph, with every value, every gradient and the local derivative on every edge.
+"""Draw: a graph as boxes and arrows, from one neuron with every number to a network of thousands of ops, folded by module.
 
-The chain rule can be checked by eye: a box's gradient is the sum, over the edges that leave it, of the edge's number
-times the gradient of the box it leads to.
+On a graph of single numbers the chain rule can be checked by eye: a box's gradient is the sum, over the edges that leave it, of
+the edge's number times the gradient of the box it leads to.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import autograd
-from ..autograd import Node
-from ..errors import ArgumentError, GraphError
-from ..op import OpNode, run
-from ..tensor import Tensor, wrap
+from ..errors import ArgumentError
+from ..nn import Module
+from ..tensor import Tensor
+from .fold import fold
+from .layout import Layout, layout
+from .trace import Step, check_end, names_in, number, read, skeleton, trace
 
-SYMBOLS = {
-    "add": "+", "sub": "−", "mul": "×", "div": "÷", "neg": "−", "square": "( )²", "matmul": "@", "sum": "Σ", "sqrt": "√",
-}  # fmt: skip
-LIMIT = 64  # boxes: more cannot be read
+READABLE = 64  # boxes: more need folding, or become small
+LIMIT = 6000  # boxes: more, and a browser no longer scrolls
 
 
-@dataclass(eq=False)
-class Step:
-    """One box of the drawing: a leaf, or the result of an op.
+@dataclass
+class Box:
+    """What stands in a box, and what leads to it.
 
     Attributes:
-        name: what the caller calls it; empty if unnamed.
-        op: the op that made it; empty for a leaf.
-        value: the number.
-        gradient: d(end)/d(this).
-        inputs: ``(step, local derivative)`` for each input that is drawn.
-        constants: inputs that want no gradient, written into the box.
+        title, note: at the top, left and right.
+        rows: (word, text, CSS variable of the text's colour).
+        leaf: an input: drawn with a strong border.
+        sources: indices of the boxes that lead here.
+        labels: what stands on those edges.
     """
 
-    name: str
-    op: str
-    value: float
-    gradient: float
-    inputs: list[tuple[Step, float]] = field(default_factory=list)
-    constants: list[float] = field(default_factory=list)
-    column: int = 0
-    row: float = 0.0
-
-    @property
-    def title(self) -> str:
-        return self.name or self.symbol
-
-    @property
-    def symbol(self) -> str:
-        """The op as a sign, with its constants."""
-        sign = SYMBOLS.get(self.op, self.op)
-        return " ".join([sign, *(number(c) for c in self.constants)])
+    title: str
+    note: str = ""
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+    leaf: bool = False
+    sources: list[int] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
 
 
-def trace(end: Tensor, names: Mapping[str, Tensor] | None = None) -> list[Step]:
-    """The graph behind the number ``end``, inputs before results, with gradients; no ``.grad`` is touched.
+def draw(loss: Tensor, names: Mapping[str, Tensor] | None = None, *, model: Module | None = None) -> Drawing:
+    """The graph behind ``loss`` as a picture. A notebook shows it; ``.save("graph.svg")`` writes it.
+
+    Up to 64 single numbers: each box has its value and gradient, each edge its local derivative. Other graphs: shapes. A graph of
+    more than 64 boxes is folded: one box per module, and blocks that are alike once, with "×12". Ops that belong to no module
+    stay boxes of their own.
 
     Args:
-        end: one number, of numbers only.
-        names: what to call tensors of the graph. The value of an unnamed result is computed again from its inputs.
+        loss: one number that requires grad.
+        names: what to call tensors; default the caller's variables, and the parameters of its modules.
+        model: whose modules to fold by; default the caller's module that has the most parameters in the graph. If it is given,
+            a small graph is folded too.
+
+    Raises:
+        GraphError: no graph. ArgumentError: more than 6,000 boxes that no module folds.
 
     >>> import glassgrad as gg
-    >>> from glassgrad.scope import trace
+    >>> from glassgrad.scope import draw
     >>> w, x = gg.tensor(3.0, requires_grad=True), gg.tensor(2.0, requires_grad=True)
-    >>> [(step.title, step.value, step.gradient) for step in trace(w * x, {"w": w, "x": x})]
-    [('w', 3.0, 2.0), ('x', 2.0, 3.0), ('×', 6.0, 1.0)]
+    >>> draw((w * x).tanh())
+    <Drawing of 4 boxes; .save(path) writes it>
     """
-    if not isinstance(end, Tensor) or not end.requires_grad or end.numel() != 1:
-        got = f"a tensor of shape {end.shape}" if isinstance(end, Tensor) else type(end).__name__
-        raise GraphError(f"trace: got {got}; expected a tensor of one number that requires grad.")
-    named = {_key(t.edge()): (name, t) for name, t in (names or {}).items()}
-    edges = _edges(end)
-    gradients = autograd.run_backward([end.edge()], [wrap(np.ones_like(end.data))], retain_graph=True, inputs=edges)
-    steps: dict = {}
-    with autograd.no_grad():
-        for edge, gradient in zip(edges, gradients, strict=True):
-            target, _ = edge
-            name, tensor = named.get(_key(edge), ("", None if isinstance(target, Node) else target))
-            steps[_key(edge)] = step = Step(name, "", 0.0, _one(gradient))
-            if isinstance(target, Node):
-                _fill(step, target, steps)
-            value = tensor if tensor is not None else _again(target, step)
-            step.value = _one(value)
-    found = list(steps.values())
-    _place(found)
-    return found
-
-
-def _key(edge):
-    return id(edge[0]), edge[1]
-
-
-def _edges(end: Tensor) -> list:
-    """Every edge of the graph: leaves in the order of their first use, and nodes by their number."""
-    seen, order, stack = set(), [], [(end.edge(), False)]
-    while stack:
-        edge, done = stack.pop()
-        if done:
-            order.append(edge)
-        elif _key(edge) not in seen:
-            seen.add(_key(edge))
-            stack.append((edge, True))
-            below = edge[0].edges if isinstance(edge[0], Node) else ()
-            stack.extend((e, False) for e in reversed(below) if e is not None)
-    if len(order) > LIMIT:
+    check_end("draw", loss)
+    frame = inspect.currentframe()
+    names = names_in(frame) if names is None else names
+    found = skeleton(loss, names)
+    steps = list(found.values())
+    if model is not None or len(steps) > READABLE:
+        model = model or _model(steps, names)
+        if model is not None:
+            return Drawing(_folded(steps, found, loss, names, model))
+    if len(steps) > LIMIT:
         raise ArgumentError(
-            f"trace: got an expression of {len(order)} values; expected at most {LIMIT}, to be readable."
+            f"draw: got a graph of {len(steps)} values; expected at most {LIMIT}, or model=, whose modules fold them."
         )
-    return order
+    read(found, loss, names)
+    small = len(steps) <= READABLE and all(np.size(step.value) == 1 for step in steps)
+    if small and all(getattr(step.node, "saved", ()) is not None for step in steps):
+        return Drawing(numbers(trace(loss, names)))
+    return Drawing(_shapes(steps))
 
 
-def _fill(step: Step, node: Any, steps: dict) -> None:
-    if not isinstance(node, OpNode) or node.op.multi:
-        raise ArgumentError(f"trace: got {node.name} in the expression; expected ops with one result.")
-    step.op = node.name
-    locals_ = node.backward([wrap(np.ones((), np.float64))])
-    saved = dict(zip(node.plan.names, node.saved_values(), strict=True))
-    for i, edge in enumerate(node.edges):
-        if edge is not None:
-            step.inputs.append((steps[_key(edge)], _one(locals_[i])))
-        elif node.op.inputs[i] in saved:
-            step.constants.append(_one(saved[node.op.inputs[i]]))
-        else:
-            raise GraphError(
-                f"trace: got {node.name} with a constant, which it does not keep; expected inputs that require grad. "
-                "Make the constant a tensor with requires_grad=True."
-            )
+def _model(steps: Sequence[Step], names: Mapping[str, Tensor]) -> Module | None:
+    used = {id(step.node) for step in steps}
+    modules = getattr(names, "modules", [])
+    sizes = [sum(id(p) in used for p in module.parameters()) for module in modules]
+    return modules[int(np.argmax(sizes))] if any(sizes) else None
 
 
-def _again(node: Any, step: Step) -> Tensor:
-    drawn, constants = iter(step.inputs), iter(step.constants)
-    values = [next(constants) if edge is None else next(drawn)[0].value for edge in node.edges]
-    return wrap(run(node.op, *[np.asarray(v) for v in values], **node.static))
+# --------------------------------------------------------------------------------------------------- what is in the boxes
 
 
-def _one(x) -> float:
-    if x is None:
-        return 0.0
-    if x.numel() != 1:
-        raise ArgumentError(
-            f"trace: got a tensor of shape {x.shape} in the expression; expected single numbers throughout."
-        )
-    return float(x.data.reshape(()))
-
-
-def _place(steps: list[Step]) -> None:
-    """Columns by distance from the end, so that a leaf stands beside its first use; rows in the order of leaves."""
-    depth = {steps[-1]: 0}
-    for step in reversed(steps):
-        for source, _ in step.inputs:
-            depth[source] = max(depth.get(source, 0), depth[step] + 1)
-    last = max(depth.values())
-    rows = 0
-    taken: set = set()
+def numbers(steps: Sequence[Step]) -> list[Box]:
+    """Boxes with value and gradient, and edges with the local derivative."""
+    at = {step: i for i, step in enumerate(steps)}
+    boxes = []
     for step in steps:
-        step.column = last - depth[step]
-        own = [source for source, _ in step.inputs if source not in taken] or [source for source, _ in step.inputs]
-        taken.update(own)
-        if own:
-            step.row = sum(source.row for source in own) / len(own)
-        else:
-            step.row, rows = float(rows), rows + 1
+        rows = [("value", _short(step.value), "--value")]
+        if step.gradient is not None:
+            rows.append(("grad", _short(step.gradient), "--gradient"))
+        labels = ["" if local is None else f"×{number(local)}" for _, local in step.inputs]
+        sources = [at[source] for source, _ in step.inputs]
+        boxes.append(Box(step.title, step.symbol if step.name else "", rows, not step.op, sources, labels))
+    return boxes
 
 
-def number(x: float) -> str:
-    """Three significant digits, and a minus that is as wide as a plus."""
-    text = f"{x:.3g}" if x == 0 or 1e-3 <= abs(x) < 1e5 else f"{x:.2e}"
-    return text.replace("-", "−")
+def _short(x: Any) -> str:
+    return "?" if x is None else number(x) if isinstance(x, float) else size_of(x)
+
+
+def size_of(x: Any) -> str:
+    """``64×10`` for an array of that shape."""
+    return "×".join(map(str, np.shape(x))) or "1"
+
+
+def _shapes(steps: Sequence[Step]) -> list[Box]:
+    at = {step: i for i, step in enumerate(steps)}
+    small = len(steps) > READABLE
+    return [
+        Box(
+            step.title,
+            step.symbol if step.name and not small else "",
+            [] if small or step.value is None else [("size", size_of(step.value), "--value")],
+            not step.op,
+            [at[source] for source, _ in step.inputs],
+        )
+        for step in steps
+    ]
+
+
+def _folded(steps, found, loss, names, model) -> list[Box]:
+    read(found, loss, names)
+    boxes = []
+    for group in fold(steps, model, READABLE):
+        last = group.steps[-1]
+        rows = []
+        if any(step.op for step in group.steps):
+            ops = list(dict.fromkeys(step.op for step in group.steps))
+            words = ops[0] if len(ops) == 1 else f"{ops[0]} +{len(group.steps) - 1}"
+            rows.append(("op" if len(group.steps) == 1 else "ops", words, "--ink"))
+        known = next((step.value for step in (last,) if step.value is not None), None)
+        if known is not None:
+            rows.append(("size", size_of(known), "--value"))
+        note = f"×{group.times}" if group.times > 1 else ""
+        boxes.append(Box(group.title, note, rows, not last.op, group.sources))
+    return boxes
 
 
 # ----------------------------------------------------------------------------------------------------------- geometry
 
-WIDTH, HEIGHT = 86.0, 52.0  # of a box
-GAP_ALONG, GAP_ACROSS = 42.0, 16.0  # between columns there is an arrow with a number on it
+GAP_ALONG, GAP_ACROSS = 42.0, 16.0  # between layers there is an arrow with a number on it
+PAD = 6.0
+CHARACTER = 6.6  # mean width of one at this size of type
+MOST = 26  # characters of a title; the end of a longer one says more
 
 
-def _box(step: Step, down: bool) -> tuple[float, float]:
-    """Centre of a step's box; y grows downwards."""
-    if down:
-        return step.row * (WIDTH + GAP_ACROSS), step.column * (HEIGHT + 34)
-    return step.column * (WIDTH + GAP_ALONG), step.row * (HEIGHT + GAP_ACROSS)
+class Drawing:
+    """Boxes in layers. ``svg`` and ``plot`` give the same picture for a page and for matplotlib."""
 
+    def __init__(self, boxes: list[Box], layers: Layout | None = None):
+        self.boxes = [box if len(box.title) <= MOST else _cut(box) for box in boxes]
+        self.layout = layers or layout([box.sources for box in boxes])
+        widest = max(len(box.title) + (len(box.note) + 2 if box.note else 0) for box in self.boxes)
+        self.width = max(86.0 if any(box.rows for box in boxes) else 40.0, 16 + CHARACTER * widest)
+        self.height = 24.0 + 14.0 * max(len(box.rows) for box in boxes)
 
-def _curve(a: Step, b: Step, down: bool) -> list[tuple[float, float]]:
-    """Four control points of the arrow from a's box to b's."""
-    (ax, ay), (bx, by) = _box(a, down), _box(b, down)
-    if down:
-        start, end = (ax, ay + HEIGHT / 2), (bx, by - HEIGHT / 2 - 3)
-        bend = min((end[1] - start[1]) / 2, 40)
-        return [start, (ax, start[1] + bend), (bx, end[1] - bend), end]
-    start, end = (ax + WIDTH / 2, ay), (bx - WIDTH / 2 - 3, by)
-    bend = min((end[0] - start[0]) / 2, 60)
-    return [start, (start[0] + bend, ay), (end[0] - bend, by), end]
+    def __repr__(self) -> str:
+        return f"<Drawing of {len(self.boxes)} boxes; .save(path) writes it>"
 
+    def _point(self, place: tuple[float, float], down: bool) -> tuple[float, float]:
+        """The centre of a box or bend; y grows downwards."""
+        layer, across = place
+        if down:
+            return across * (self.width + GAP_ACROSS), layer * (self.height + 34)
+        return layer * (self.width + GAP_ALONG), across * (self.height + GAP_ACROSS)
 
-def _at(curve, t: float) -> tuple[float, float]:
-    weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
-    return sum(w * x for w, (x, _) in zip(weights, curve, strict=True)), sum(
-        w * y for w, (_, y) in zip(weights, curve, strict=True)
-    )
+    def _curves(self, i: int, k: int, down: bool) -> list[list[tuple[float, float]]]:
+        """The arrow into box i from its k-th source: pieces of four control points, which meet smoothly in the bends."""
+        sources = self.boxes[i].sources
+        source = sources[k]
+        shift = 14 * (sources[:k].count(source) - (sources.count(source) - 1) / 2)  # apart where w * w has two
+        (ax, ay), (bx, by) = (self._point(self.layout.places[n], down) for n in (source, i))
+        start, end = (ax + self.width / 2, ay + shift), (bx - self.width / 2 - 3, by + shift)
+        if down:
+            start, end = (ax + shift, ay + self.height / 2), (bx + shift, by - self.height / 2 - 3)
+        stops = [start]
+        for place in self.layout.bends.get((i, k), ()):  # straight past the boxes of each layer between
+            x, y = self._point(place, down)
+            reach = (self.height if down else self.width) / 2
+            stops += [(x, y - reach), (x, y + reach)] if down else [(x - reach, y), (x + reach, y)]
+        stops.append(end)
+        curves = []
+        for (x0, y0), (x1, y1) in zip(stops, stops[1:], strict=False):
+            bend = min(((y1 - y0) if down else (x1 - x0)) / 2, 40 if down else 60)
+            middle = [(x0, y0 + bend), (x1, y1 - bend)] if down else [(x0 + bend, y0), (x1 - bend, y1)]
+            curves.append([(x0, y0), *middle, (x1, y1)])
+        return curves
 
+    def _extent(self, down: bool) -> tuple[float, float, float, float]:
+        boxes = [self._point(place, down) for place in self.layout.places]
+        bends = [self._point(place, down) for chain in self.layout.bends.values() for place in chain]
+        right, below = self.width / 2, self.height / 2
+        xs = [x for x, _ in bends] + [x + side for x, _ in boxes for side in (-right, right)]
+        ys = [y for _, y in bends] + [y + side for _, y in boxes for side in (-below, below)]
+        return min(xs) - PAD, min(ys) - PAD, max(xs) + PAD, max(ys) + PAD
 
-def _extent(steps, down) -> tuple[float, float, float, float]:
-    centres = [_box(step, down) for step in steps]
-    xs, ys = [x for x, _ in centres], [y for _, y in centres]
-    pad = 6
-    return min(xs) - WIDTH / 2 - pad, min(ys) - HEIGHT / 2 - pad, max(xs) + WIDTH / 2 + pad, max(ys) + HEIGHT / 2 + pad
+    # ------------------------------------------------------------------------------------------------------------ SVG
 
+    def svg(self, down: bool = False, label: str = "computation graph") -> str:
+        """An inline ``<svg>``: it takes colours from the page's ``--ink --muted --surface --line --value --gradient``.
 
-# ------------------------------------------------------------------------------------------------------------ as SVG
+        Box i is a group of class ``box`` with ``data-box="i"``, the arrow from its k-th source one of class ``arrow`` with
+        ``data-arrow="i.k"``: handles for a page's style and script.
 
-
-def draw_svg(steps: list[Step], down: bool = False, label: str = "computation graph") -> str:
-    """An inline ``<svg>``: it takes colours from the page's ``--ink --muted --surface --line --value --gradient``.
-
-    Args:
-        steps: from ``trace``.
-        down: from top to bottom, for narrow screens, instead of left to right.
-        label: what a screen reader says.
-    """
-    left, top, right, bottom = _extent(steps, down)
-    parts = [
-        f'<svg role="img" aria-label="{html.escape(label)}" viewBox="{left:g} {top:g} {right - left:g} {bottom - top:g}" '
-        f'style="max-width:{right - left:g}px" font-family="system-ui, sans-serif" font-size="11">'
-    ]
-    texts = []
-    for step in steps:
-        for source, local in step.inputs:
-            curve = _curve(source, step, down)
-            (x0, y0), (x1, y1), (x2, y2), (x3, y3) = curve
-            tip = f"M{x3 - 4:g} {y3 - 5:g}l4 5l4 -5" if down else f"M{x3 - 5:g} {y3 - 4:g}l5 4l-5 4"
-            parts.append(
-                f'<path d="M{x0:g} {y0:g}C{x1:g} {y1:g} {x2:g} {y2:g} {x3:g} {y3:g}{tip}" fill="none" '
-                'stroke="var(--muted, #6b7280)" stroke-width="1.2"/>'
-            )
-            x, y = _at(curve, 0.5)
-            texts.append(
-                f'<text x="{x:g}" y="{y + 3.5:g}" text-anchor="middle" font-size="10" fill="var(--muted, #6b7280)" '
-                f'stroke="var(--surface, #fff)" stroke-width="6" paint-order="stroke">×{number(local)}</text>'
-            )
-    for step in steps:
-        x, y = _box(step, down)
-        x, y = x - WIDTH / 2, y - HEIGHT / 2
-        leaf = not step.op
-        parts.append(
-            f'<rect x="{x:g}" y="{y:g}" width="{WIDTH:g}" height="{HEIGHT:g}" rx="7" fill="var(--box, #f6f7f9)" '
-            f'stroke="var({"--ink, #1b1f24" if leaf else "--line, #c9ced6"})" stroke-width="{1.4 if leaf else 1}"/>'
-        )
-        texts += [
-            f'<text x="{x + 8:g}" y="{y + 15:g}" font-weight="600" fill="var(--ink, #1b1f24)">{html.escape(step.title)}</text>',
-            _row(x, y + 30, "value", step.value, "--value, #0072b2"),
-            _row(x, y + 44, "grad", step.gradient, "--gradient, #b34700"),
+        Args:
+            down: from top to bottom, for narrow screens, instead of left to right.
+            label: what a screen reader says.
+        """
+        left, top, right, bottom = self._extent(down)
+        parts = [
+            f'<svg role="img" aria-label="{html.escape(label)}" viewBox="{left:g} {top:g} {right - left:g} {bottom - top:g}" '
+            f'style="max-width:{right - left:g}px" font-family="system-ui, sans-serif" font-size="11">'
         ]
-        if step.name and step.op:
-            texts.append(
-                f'<text x="{x + WIDTH - 8:g}" y="{y + 15:g}" text-anchor="end" fill="var(--muted, #6b7280)">'
-                f"{html.escape(step.symbol)}</text>"
+        for i, box in enumerate(self.boxes):
+            parts += [self._arrow(i, k, down) for k in range(len(box.sources))]
+        parts += [self._box(i, down) for i in range(len(self.boxes))]
+        return "".join([*parts, "</svg>"])
+
+    def _arrow(self, i: int, k: int, down: bool) -> str:
+        curves = self._curves(i, k, down)
+        x, y = curves[0][0]
+        path = f"M{x:g} {y:g}"
+        for _, (x1, y1), (x2, y2), (x, y) in curves:
+            path += f"C{x1:g} {y1:g} {x2:g} {y2:g} {x:g} {y:g}"
+        path += f"M{x - 4:g} {y - 5:g}l4 5l4 -5" if down else f"M{x - 5:g} {y - 4:g}l5 4l-5 4"
+        labels = self.boxes[i].labels
+        text = ""
+        if labels and labels[k]:
+            x, y = _middle(curves[-1])
+            text = (
+                f'<text x="{x:g}" y="{y + 3.5:g}" text-anchor="middle" font-size="10" fill="var(--muted, #5d6673)" '
+                f'stroke="var(--surface, #fff)" stroke-width="6" paint-order="stroke">{html.escape(labels[k])}</text>'
             )
-    return "".join([*parts, *texts, "</svg>"])
+        return (
+            f'<g class="arrow" data-arrow="{i}.{k}"><path d="{path}" fill="none" stroke="var(--muted, #5d6673)" '
+            f'stroke-width="1.2"/>{text}</g>'
+        )
+
+    def _box(self, i: int, down: bool) -> str:
+        box = self.boxes[i]
+        x, y = self._point(self.layout.places[i], down)
+        x, y = x - self.width / 2, y - self.height / 2
+        parts = [
+            f'<g class="box" data-box="{i}"><rect x="{x:g}" y="{y:g}" width="{self.width:g}" height="{self.height:g}" rx="7" '
+            f'fill="var(--box, #f6f7f9)" stroke="var({"--ink, #1b1f24" if box.leaf else "--line, #c9ced6"})" '
+            f'stroke-width="{1.4 if box.leaf else 1}"/>',
+            f'<text x="{x + 8:g}" y="{y + 16:g}" font-weight="600" fill="var(--ink, #1b1f24)">{html.escape(box.title)}</text>',
+        ]
+        end = f'x="{x + self.width - 8:g}" text-anchor="end"'
+        if box.note:
+            parts.append(f'<text {end} y="{y + 16:g}" fill="var(--muted, #5d6673)">{html.escape(box.note)}</text>')
+        for row, (word, text, colour) in enumerate(box.rows):
+            line = f'y="{y + 31 + 14 * row:g}"'
+            parts.append(
+                f'<text x="{x + 8:g}" {line} fill="var(--muted, #5d6673)">{word}</text>'
+                f'<text {end} {line} class="{word}" font-weight="600" fill="var({colour}, {PAINT[colour[2:]]})">'
+                f"{html.escape(text)}</text>"
+            )
+        return "".join([*parts, "</g>"])
+
+    def _repr_svg_(self) -> str:
+        return self.svg().replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as SVG, or by matplotlib as what the name ends in (``.png``, ``.pdf``), and return where."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".svg":
+            path.write_text(self._repr_svg_(), encoding="utf-8")
+        else:
+            figure = self.plot().figure
+            figure.savefig(path)
+            _pyplot().close(figure)
+        return path
+
+    # ----------------------------------------------------------------------------------------------------- matplotlib
+
+    def plot(self, ax=None, down: bool = False, colours: Mapping[str, str] | None = None):
+        """The same picture on a matplotlib ``Axes``, which is returned; a new figure of fitting size if none is given.
+
+        Args:
+            colours: of ``ink muted surface line box value gradient``; what is left out has a default.
+        """
+        pyplot = _pyplot()
+        from matplotlib import patches
+        from matplotlib.path import Path as Outline
+
+        paint = PAINT | dict(colours or {})
+        left, top, right, bottom = self._extent(down)
+        if ax is None:
+            ax = pyplot.figure(figsize=((right - left) / 72, (bottom - top) / 72)).add_axes((0, 0, 1, 1))
+        ax.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
+        ax.axis("off")
+        scale = ax.get_position().width * ax.figure.get_figwidth() * 72 / (right - left)  # points per unit
+        for i, box in enumerate(self.boxes):
+            for k in range(len(box.sources)):
+                curves = self._curves(i, k, down)
+                points = [curves[0][0], *[point for curve in curves for point in curve[1:]]]
+                codes = [Outline.MOVETO, *[Outline.CURVE4] * (len(points) - 1)]
+                style = {"arrowstyle": "->", "mutation_scale": 9 * scale, "color": paint["muted"], "lw": 1.2 * scale}
+                ax.add_patch(patches.FancyArrowPatch(path=Outline(points, codes), **style))
+                if box.labels and box.labels[k]:
+                    x, y = _middle(curves[-1])
+                    ax.text(
+                        x, y, box.labels[k], ha="center", va="center", size=9 * scale, color=paint["muted"],
+                        bbox={"facecolor": paint["surface"], "edgecolor": "none", "pad": 1},
+                    )  # fmt: skip
+        for i, box in enumerate(self.boxes):
+            x, y = self._point(self.layout.places[i], down)
+            x, y = x - self.width / 2, y - self.height / 2
+            ax.add_patch(
+                patches.FancyBboxPatch(
+                    (x, y), self.width, self.height, boxstyle="round,pad=0,rounding_size=7", facecolor=paint["box"],
+                    edgecolor=paint["ink"] if box.leaf else paint["line"], lw=(1.4 if box.leaf else 1) * scale,
+                )
+            )  # fmt: skip
+            ax.text(x + 8, y + 16, box.title, weight="bold", color=paint["ink"], size=10 * scale)
+            ax.text(x + self.width - 8, y + 16, box.note, ha="right", color=paint["muted"], size=10 * scale)
+            for row, (word, text, colour) in enumerate(box.rows):
+                line, size = y + 31 + 14 * row, 9 * scale
+                ax.text(x + 8, line, word, color=paint["muted"], size=size)
+                ax.text(x + self.width - 8, line, text, ha="right", weight="bold", color=paint[colour[2:]], size=size)
+        return ax
 
 
-def _row(x, y, word, value, colour) -> str:
-    return (
-        f'<text x="{x + 8:g}" y="{y:g}" fill="var(--muted, #6b7280)">{word}</text><text x="{x + WIDTH - 8:g}" y="{y:g}" '
-        f'text-anchor="end" font-weight="600" fill="var({colour})">{number(value)}</text>'
-    )
+PAINT = {
+    "ink": "#1b1f24", "muted": "#5d6673", "surface": "#ffffff", "line": "#c9ced6", "box": "#f6f7f9",
+    "value": "#0072b2", "gradient": "#b84a00",
+}  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------------ as matplotlib
+def _cut(box: Box) -> Box:
+    return Box("…" + box.title[1 - MOST :], box.note, box.rows, box.leaf, box.sources, box.labels)
 
 
-def draw(steps: list[Step], ax=None, down: bool = False, colours: Mapping[str, str] | None = None):
-    """The same picture on a matplotlib ``Axes``, which is returned; a new figure of fitting size if none is given.
+def _middle(curve: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The point halfway along a cubic curve."""
+    x, y = (sum(w * point[axis] for w, point in zip((1, 3, 3, 1), curve, strict=True)) / 8 for axis in (0, 1))
+    return x, y
 
-    Args:
-        colours: of ``ink muted surface line box value gradient``; what is left out has a default.
-    """
+
+def _pyplot():
     try:
-        from matplotlib import patches, pyplot
-        from matplotlib.path import Path
+        from matplotlib import pyplot
     except ImportError as error:
         raise ArgumentError(f'draw: got no matplotlib ({error}); expected it. pip install "glassgrad[viz]"') from None
-    paint = {
-        "ink": "#1b1f24", "muted": "#6b7280", "surface": "#ffffff", "line": "#c9ced6", "box": "#f6f7f9",
-        "value": "#0072b2", "gradient": "#b34700",
-    } | dict(colours or {})  # fmt: skip
-    left, top, right, bottom = _extent(steps, down)
-    if ax is None:
-        ax = pyplot.figure(figsize=((right - left) / 72, (bottom - top) / 72)).add_axes((0, 0, 1, 1))
-    ax.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
-    ax.axis("off")
-    scale = ax.get_position().width * ax.figure.get_figwidth() * 72 / (right - left)  # points per unit
-    for step in steps:
-        for source, local in step.inputs:
-            curve = _curve(source, step, down)
-            codes = [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
-            ax.add_patch(
-                patches.FancyArrowPatch(
-                    path=Path(curve, codes),
-                    arrowstyle="->",
-                    mutation_scale=9 * scale,
-                    color=paint["muted"],
-                    lw=1.2 * scale,
-                )
-            )
-            x, y = _at(curve, 0.5)
-            ax.text(
-                x, y, f"×{number(local)}", ha="center", va="center", size=9 * scale, color=paint["muted"],
-                bbox={"facecolor": paint["surface"], "edgecolor": "none", "pad": 1},
-            )  # fmt: skip
-    for step in steps:
-        x, y = _box(step, down)
-        x, y = x - WIDTH / 2, y - HEIGHT / 2
-        ax.add_patch(
-            patches.FancyBboxPatch(
-                (x, y), WIDTH, HEIGHT, boxstyle="round,pad=0,rounding_size=7", facecolor=paint["box"],
-                edgecolor=paint["line"] if step.op else paint["ink"], lw=(1 if step.op else 1.4) * scale,
-            )
-        )  # fmt: skip
-        ax.text(x + 8, y + 15, step.title, weight="bold", color=paint["ink"], size=10 * scale)
-        if step.name and step.op:
-            ax.text(x + WIDTH - 8, y + 15, step.symbol, ha="right", color=paint["muted"], size=10 * scale)
-        for dy, word, value, colour in ((30, "value", step.value, "value"), (44, "grad", step.gradient, "gradient")):
-            ax.text(x + 8, y + dy, word, color=paint["muted"], size=9 * scale)
-            ax.text(
-                x + WIDTH - 8, y + dy, number(value), ha="right", weight="bold", color=paint[colour], size=9 * scale
-            )
-    return ax
+    return pyplot
