@@ -130,7 +130,7 @@ for name, ours, theirs in zip("wxbt", (w, x, b, t), tensors, strict=True):
 # number times the orange number where it leads.
 
 names = dict(zip("wxbt", tensors, strict=True))
-ax = scope.draw(scope.trace(neuron(*tensors), names))
+ax = scope.draw(neuron(*tensors), names).plot()
 lesson.picture(
     ax.figure,
     "neuron",
