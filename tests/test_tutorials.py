@@ -207,7 +207,7 @@ def test_run_one(shelf, capsys):
 
     assert cli.main(["tutorial", "5"]) == 0
     out = capsys.readouterr().out
-    assert "Is it Two?" in out and "1 claim holds. Pictures and pages: glassgrad-tutorials/05/" in out
+    assert "Is it Two?" in out and "Held: 1 claim. Pictures and pages: glassgrad-tutorials/05/" in out
     assert "Exercises solved: 0 of 1." in out
     assert not pyplot.get_fignums()
     folder = Path("glassgrad-tutorials/05")
@@ -249,7 +249,7 @@ def test_a_claim_that_fails_is_an_error(shelf, capsys):
 def test_run_all(shelf, capsys):
     assert cli.main(["tutorial", "all", "--out", "there"]) == 1
     out = capsys.readouterr().out
-    assert re.search(r"01_see_one +\d+\.\d s +1 claims +1 pictures\n05_see_two ", out)
+    assert re.search(r"01_see_one +\d+\.\d s +1 claim +1 picture\n05_see_two ", out)
     assert re.search(r"31_see_bad +FAILED\n(?s:.*)\n    glassgrad: claim: one", out)  # with what it printed
     assert out.endswith("failed: 31\n")
     assert Path("there/05/line.png").exists()
