@@ -198,13 +198,8 @@ def test_find_says_what_there_is(shelf):
 def test_list(shelf, capsys):
     assert cli.main(["tutorial"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:5] == [
-        "How it learns",
-        "  01  One: Is it One?",
-        "  05  Two: Is it Two?",
-        "How it runs",
-        "  31  Bad: Is it Bad?",
-    ]
+    assert lines[:5] == ["How it learns", "  01  One", "      Is it One?", "  05  Two", "      Is it Two?"]
+    assert lines[5:8] == ["How it runs", "  31  Bad", "      Is it Bad?"]
 
 
 def test_run_one(shelf, capsys):
@@ -212,7 +207,7 @@ def test_run_one(shelf, capsys):
 
     assert cli.main(["tutorial", "5"]) == 0
     out = capsys.readouterr().out
-    assert "Is it Two?" in out and "1 claim holds. Pictures and pages: glassgrad-tutorials/05/" in out
+    assert "Is it Two?" in out and "Held: 1 claim. Pictures and pages: glassgrad-tutorials/05/" in out
     assert "Exercises solved: 0 of 1." in out
     assert not pyplot.get_fignums()
     folder = Path("glassgrad-tutorials/05")
@@ -228,6 +223,24 @@ def test_run_one(shelf, capsys):
     assert "return 1" in mine.read_text()  # and it stays
 
 
+def test_someone_is_asked(monkeypatch, capsys, tmp_path):
+    typed = iter(["2", "1", "", EOFError])
+
+    def answer(_):
+        text = next(typed)
+        if text is EOFError:
+            raise EOFError
+        return text
+
+    monkeypatch.setattr("builtins.input", answer)
+    with lesson.session(tmp_path, ask=True) as session:
+        for _ in range(4):
+            lesson.predict("Which?", ["a", "b"], answer=1, because="so it is.")
+    out = capsys.readouterr().out
+    assert out.count("2. b: so it is.") == session.questions == 4
+    assert out.count("  right.") == out.count("  not quite.") == 1
+
+
 def test_a_claim_that_fails_is_an_error(shelf, capsys):
     assert cli.main(["tutorial", "31"]) == 2
     assert "glassgrad: claim: one: 2, theory 1: got 2; expected = 1 within 1.0%" in capsys.readouterr().err
@@ -236,7 +249,7 @@ def test_a_claim_that_fails_is_an_error(shelf, capsys):
 def test_run_all(shelf, capsys):
     assert cli.main(["tutorial", "all", "--out", "there"]) == 1
     out = capsys.readouterr().out
-    assert re.search(r"01_see_one +\d+\.\d s +1 claims +1 pictures\n05_see_two ", out)
+    assert re.search(r"01_see_one +\d+\.\d s +1 claim +1 picture\n05_see_two ", out)
     assert re.search(r"31_see_bad +FAILED\n(?s:.*)\n    glassgrad: claim: one", out)  # with what it printed
     assert out.endswith("failed: 31\n")
     assert Path("there/05/line.png").exists()

@@ -130,11 +130,9 @@ for name, ours, theirs in zip("wxbt", (w, x, b, t), tensors, strict=True):
 # number times the orange number where it leads.
 
 names = dict(zip("wxbt", tensors, strict=True))
-ax = scope.draw(scope.trace(neuron(*tensors), names))
+ax = scope.draw(neuron(*tensors), names).plot()
 lesson.picture(
-    ax.figure,
-    "neuron",
-    alt="The graph of the neuron: w, x, b and t on the left, the loss on the right, with values and gradients.",
+    ax.figure, "neuron", alt="The graph of the neuron, inputs left and loss right, with every value and slope."
 )
 
 # %%
@@ -163,9 +161,7 @@ right.plot(ws, 2 * (ys - 0.25) * (1 - ys**2) * 1.5, "--", color="#1b1f24", lw=1,
 right.set(xlabel="weight w", ylabel="slope dL/dw")
 right.legend()
 lesson.picture(
-    figure,
-    "tangents",
-    alt="Left: the loss over w with three tangents. Right: slopes by backprop lie on the formula's curve.",
+    figure, "tangents", alt="The loss over w with three tangents; slopes by backprop lie on the formula's curve."
 )
 
 # %%

@@ -125,9 +125,7 @@ right.set(xscale="log", yscale="log", xlabel="n, for arrays of n rows and n colu
 right.set_xticks([2, 8, 32, 128, 512], ["2", "8", "32", "128", "512"])
 right.legend()
 lesson.picture(
-    figure,
-    "jacobian",
-    alt="Left: the table of slopes is two copies of b transposed, the rest empty. Right: it grows as n to the fourth power.",
+    figure, "jacobian", alt="The table of slopes, two blocks and the rest empty, and its size, n to the fourth power."
 )
 
 # %%
@@ -167,11 +165,7 @@ ax.set(
 ax.set_xticks(sizes, map(str, sizes))
 ax.minorticks_off()
 ax.legend()
-lesson.picture(
-    figure,
-    "time",
-    alt="Loops take n cubed time and are a thousand times slower at 32 than the kernel, whose time hardly grows.",
-)
+lesson.picture(figure, "time", alt="Loops take n cubed time; the time of the kernel hardly grows up to n = 32.")
 
 # %%
 # Where this lives

@@ -117,11 +117,7 @@ right.set(
 right.set_xticks(rows[::2], map(str, rows[::2]))
 right.minorticks_off()
 right.legend()
-lesson.picture(
-    figure,
-    "sums",
-    alt="Left: eight rows of dy and, below them, their sum. Right: sums grow as n where slopes agree and as the root of n where not.",
-)
+lesson.picture(figure, "sums", alt="Rows of dy and their sum; sums grow as n where slopes agree, else as its root.")
 
 # %%
 # The mistake without an error

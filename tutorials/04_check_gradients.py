@@ -83,9 +83,7 @@ noise = (steps > 1e-13) & (steps < 1e-7)
 double, single = measured[gg.float64], measured[gg.float32]
 lesson.claim("truncation grows as h to the power", log_slope(steps[tail], double[tail]), 2, tolerance=0.03)
 lesson.claim("rounding grows as h to the power", log_slope(steps[noise], double[noise]), -1, tolerance=0.08)
-lesson.claim(
-    "error at h = 0.01, float64", error(gg.float64, 0.01), curve * 0.01**2, tolerance=0.01, formula="h² f''' / 6"
-)
+lesson.claim("error at h = 0.01", error(gg.float64, 0.01), curve * 0.01**2, tolerance=0.01, formula="h² f''' / 6")
 noisy = error(gg.float64, 1e-9) / (rounding(gg.float64) / 1e-9)
 lesson.claim("error at h = 1e-9 over that of a perfectly rounded tanh", noisy, 2, compare="<")
 lesson.claim("best step in float64 over eps^(1/3)", best[gg.float64] / eps[gg.float64] ** (1 / 3), 10, compare="<")
@@ -102,9 +100,7 @@ ax.text(1.2e-6, 3, "gradcheck's step", color="#5d6673", size=8)
 ax.set(xscale="log", yscale="log", ylim=(1e-13, 10), xlabel="step h", ylabel="typical error of the slope of tanh")
 ax.legend(loc="lower left", fontsize=8)
 lesson.picture(
-    figure,
-    "u_curve",
-    alt="Error against step: two U-shaped curves, one per precision, that follow the lines for rounding and for truncation.",
+    figure, "u_curve", alt="Error against step: one U per precision, along the lines of rounding and truncation."
 )
 
 # %%
@@ -137,9 +133,7 @@ try:
     gradcheck(Tanh.apply, x)
 except GradcheckError as wrong:
     print(f"  {wrong}")
-lesson.claim(
-    "the wrong rule passes gradcheck (0: no)", gradcheck(Tanh.apply, x, raise_exception=False), 0.5, compare="<"
-)
+assert not gradcheck(Tanh.apply, x, raise_exception=False)
 
 # %%
 # A whole network at once

@@ -147,7 +147,10 @@ def predict(question: str, choices: Sequence[str], answer: int, because: str) ->
     for number, choice in enumerate(choices, 1):
         _say(f"    {number}. {choice}", "       ")
     if here.ask:
-        typed = input("  your guess (a number, or Enter): ").strip()
+        try:
+            typed = input("  your guess (a number, or Enter): ").strip()
+        except EOFError:  # Ctrl-D: show me
+            typed = ""
         if typed:
             print("  right." if typed == str(answer + 1) else "  not quite.")
     _say(f"  {answer + 1}. {choices[answer]}: {because}", "     ")

@@ -151,18 +151,21 @@ def _list() -> int:
         if t.track != track:
             track = t.track
             print(track)
-        text = f"  {t.number}  {t.title}: {t.question}"
-        print(textwrap.fill(text, width, subsequent_indent=" " * 6))
+        print(f"  {t.number}  {t.title}")
+        print(textwrap.fill(t.question, width, initial_indent=" " * 6, subsequent_indent=" " * 6))
     print("\nglassgrad tutorial 1  runs one; glassgrad tutorial all  runs all")
     return 0
+
+
+def _count(things, word: str) -> str:
+    return f"{len(things)} {word}" + "s" * (len(things) != 1)
 
 
 def _one(tutorial: Tutorial, folder: Path) -> int:
     ask = sys.stdin is not None and sys.stdin.isatty()
     print(f"{tutorial.number}  {tutorial.title}\n    {tutorial.question}\n")
     session = run(tutorial, folder, ask)
-    hold = "1 claim holds" if len(session.claims) == 1 else f"{len(session.claims)} claims hold"
-    print(f"\n{hold}. Pictures and pages: {folder}{os.sep}")
+    print(f"\nHeld: {_count(session.claims, 'claim')}. Pictures and pages: {folder}{os.sep}")
     if session.exercises:
         print(f"Exercises solved: {session.solved} of {len(session.exercises)}.")
     if session.solved < len(session.exercises):
@@ -194,10 +197,8 @@ def _all(out: Path) -> int:
                 line = f"{tutorial.name:32}  FAILED\n{textwrap.indent(done.stdout, '    ')}"
             else:
                 facts = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
-                line = (
-                    f"{tutorial.name:32}{facts['seconds']:6.1f} s{len(facts['claims']):5} claims"
-                    f"{len(facts['files']):4} pictures"
-                )
+                claims, files = _count(facts["claims"], "claim"), _count(facts["files"], "picture")
+                line = f"{tutorial.name:32}{facts['seconds']:6.1f} s {claims:>12}{files:>14}"
             tqdm.write(line)
     print(f"failed: {', '.join(failed)}" if failed else f"all hold; pictures and pages: {out}{os.sep}")
     return 1 if failed else 0
