@@ -5,20 +5,24 @@ Drawing needs matplotlib (``pip install "glassgrad[viz]"``), which is imported w
 
 from . import theory
 from .draw import Step, draw, draw_svg, trace
+from .explain import Factor, Receipt, explain
 from .forecast import Forecast, Level, forecast
 from .page import Page
 from .record import Layer, Recorder
 from .thermometer import per_layer, thermometer
 
 __all__ = [
+    "Factor",
     "Forecast",
     "Layer",
     "Level",
     "Page",
+    "Receipt",
     "Recorder",
     "Step",
     "draw",
     "draw_svg",
+    "explain",
     "forecast",
     "per_layer",
     "theory",
