@@ -10,8 +10,10 @@ from .forecast import Forecast, Level, forecast
 from .page import Page
 from .record import Layer, Recorder
 from .thermometer import per_layer, thermometer
+from .twin import Divergence, Twin, twin
 
 __all__ = [
+    "Divergence",
     "Factor",
     "Forecast",
     "Layer",
@@ -20,6 +22,7 @@ __all__ = [
     "Receipt",
     "Recorder",
     "Step",
+    "Twin",
     "draw",
     "draw_svg",
     "explain",
@@ -28,4 +31,5 @@ __all__ = [
     "theory",
     "thermometer",
     "trace",
+    "twin",
 ]
