@@ -93,15 +93,14 @@ class Twin:
         else:
             says.append(f"The twins part {self.first.words}.")
         says += [f"Set differently: {name or 'the model'}: {a} against {b}." for name, a, b in self.settings]
-        end = self.distance[-1]
+        start = next((i for i, d in enumerate(self.distance) if d > 0), steps)
         if self.first is not None:
+            early = f"{self.distance[start]:.2g} apart after step {start} and " if 0 < start < steps else ""
             a, b = (losses[-1] for losses in self.losses)
             says.append(
-                f"After {steps} steps their parameters are {end:.2g} apart (of their size 1), their losses {a:.4g} and {b:.4g}."
+                f"Their parameters, of size 1, are {early}{self.distance[-1]:.2g} apart after step {steps}; the losses then are "
+                f"{a:.4g} and {b:.4g}."
             )
-        start = next((i for i, d in enumerate(self.distance) if d > 0), None)
-        if start is not None and 0 < start < len(self.distance) - 1:
-            says.append(f"After step {start}, the first that moved them apart, it was {self.distance[start]:.2g}.")
         return " ".join(says)
 
     def __repr__(self) -> str:
