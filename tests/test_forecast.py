@@ -45,9 +45,9 @@ def apart(ahead):
     ("build", "models"),
     [
         pytest.param(lambda: dense(nn.Tanh, 1.5, width=512, depth=10), 16, id="tanh"),
-        pytest.param(lambda: dense(nn.ReLU, math.sqrt(2), 0.0, depth=10), 120, id="relu"),
+        pytest.param(lambda: dense(nn.ReLU, math.sqrt(2), 0.0, depth=10), 200, id="relu"),
         pytest.param(lambda: dense(nn.Sigmoid, 1.0), 40, id="sigmoid"),
-        pytest.param(lambda: dense(nn.ReLU, 1.0, norm=True, width=512, depth=10), 25, id="batch norm"),
+        pytest.param(lambda: dense(nn.ReLU, 1.0, norm=True, width=512, depth=10), 15, id="batch norm"),
         pytest.param(lambda: nn.Sequential(*[Block(False) for _ in range(10)]), 60, id="residual"),
         pytest.param(lambda: nn.Sequential(*[Block(True) for _ in range(12)]), 30, id="residual, batch norm"),
     ],
