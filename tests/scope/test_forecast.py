@@ -45,9 +45,9 @@ def apart(ahead):
     ("build", "models"),
     [
         pytest.param(lambda: dense(nn.Tanh, 1.5, width=512, depth=10), 16, id="tanh"),
-        pytest.param(lambda: dense(nn.ReLU, math.sqrt(2), 0.0, depth=10), 120, id="relu"),
+        pytest.param(lambda: dense(nn.ReLU, math.sqrt(2), 0.0, depth=10), 200, id="relu"),
         pytest.param(lambda: dense(nn.Sigmoid, 1.0), 40, id="sigmoid"),
-        pytest.param(lambda: dense(nn.ReLU, 1.0, norm=True, width=512, depth=10), 25, id="batch norm"),
+        pytest.param(lambda: dense(nn.ReLU, 1.0, norm=True, width=512, depth=10), 15, id="batch norm"),
         pytest.param(lambda: nn.Sequential(*[Block(False) for _ in range(10)]), 60, id="residual"),
         pytest.param(lambda: nn.Sequential(*[Block(True) for _ in range(12)]), 30, id="residual, batch norm"),
     ],
@@ -167,6 +167,17 @@ def test_nothing_of_the_model_is_changed():
     assert not any(m._forward_hooks for m in model.modules())
 
 
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_signals_that_overflow_or_vanish_are_said_to():
+    gg.manual_seed(0)
+    words = forecast(dense(nn.ReLU, 100.0, depth=30, width=16), gg.randn(4, 16)).words
+    assert "leaves the range of its dtype" in words
+    nothing = nn.Sequential(*[nn.Linear(8, 8, bias=False) for _ in range(4)])
+    for p in nothing.parameters():
+        nn.init.zeros_(p)
+    assert forecast(nothing, gg.randn(4, 8)).words == "No signal is left at 2."
+
+
 def test_it_is_the_same_every_time():
     gg.manual_seed(0)
     model, x = dense(nn.Tanh, 1.0, depth=3, width=32), gg.randn(8, 32)
@@ -183,6 +194,8 @@ def test_errors():
         forecast(nn.Sequential(nn.ReLU(), nn.ReLU()), x)
     with pytest.raises(gg.errors.ArgumentError, match=r"loss_fn\(output\): got a tensor of shape \(4, 8\)"):
         forecast(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), x, lambda y: y)
+    with pytest.raises(gg.errors.ArgumentError, match=r"input: got a tensor of shape \(0, 8\)"):
+        forecast(nn.Linear(8, 8), gg.zeros(0, 8))
     ahead = forecast(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), x)
     with pytest.raises(gg.errors.ArgumentError, match="measure: layers"):
         ahead.measure(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)))

@@ -6,28 +6,12 @@ Drawing needs matplotlib (``pip install "glassgrad[viz]"``), which is imported w
 from . import theory
 from .doctor import CODES, Finding, Proof, Report, doctor
 from .draw import draw
+from .explain import Factor, Receipt, explain
 from .forecast import Forecast, Level, forecast
 from .page import Page
 from .record import Layer, Recorder
 from .thermometer import per_layer, thermometer
 from .trace import Step, trace
+from .twin import Divergence, Twin, twin
 
-__all__ = [
-    "CODES",
-    "Finding",
-    "Forecast",
-    "Layer",
-    "Level",
-    "Page",
-    "Proof",
-    "Recorder",
-    "Report",
-    "Step",
-    "doctor",
-    "draw",
-    "forecast",
-    "per_layer",
-    "theory",
-    "thermometer",
-    "trace",
-]
+__all__ = ["CODES", "Divergence", "Factor", "Finding", "Forecast", "Layer", "Level", "Page", "Proof", "Receipt", "Recorder", "Report", "Step", "Twin", "doctor", "draw", "explain", "forecast", "per_layer", "theory", "thermometer", "trace", "twin"]

@@ -62,6 +62,8 @@ def _drawn(rng, x: np.ndarray, weight: np.ndarray, units: int) -> np.ndarray:
     """What ``x`` (..., n) becomes through fresh weights as large as ``weight``: (..., units)."""
     rows = x.reshape(-1, x.shape[-1]).astype(np.float64)
     n, fan = rows.shape
+    if not np.isfinite(rows).all():
+        return np.full((*x.shape[:-1], units), np.nan, x.dtype)
     if n < fan and n <= 256:  # a factor of K with as few columns as there are samples, the largest first
         values, vectors = np.linalg.eigh(rows @ rows.T)
         rows = (vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1]
@@ -345,37 +347,45 @@ class Forecast:
         inner = self._inner
         first, last = inner[0], inner[-1]
         says = []
+        lost = next((level for level in self.levels if not math.isfinite(level.forward)), None)
+        if lost is not None:
+            return (
+                f"At {lost.name} the signal leaves the range of its dtype: neither it nor a gradient is a number there."
+            )
         if not self.growth > 0:
-            way = "is lost"
-        elif abs(math.log(self.growth)) * len(inner) > 1:
+            return f"No signal is left at {last.name}."
+        if abs(math.log(self.growth)) * len(inner) > 1:
             way = f"is multiplied by {self.growth:.3g} per layer"
         else:
             way = "keeps its size" if 0.5 < last.forward / first.forward < 2 else "settles"
         says.append(
             f"Forward, the signal's mean square {way}: {first.forward:.2g} at {first.name}, {last.forward:.2g} at {last.name}."
         )
-        ratio = math.sqrt(first.backward / last.backward) if last.backward else math.nan
-        if self.chi > 0 and abs(math.log(self.chi)) * len(inner) < 1:
-            says.append(f"Back, the gradient keeps its size: {first.name} gets {ratio:.2g} of {last.name}'s.")
+        if not self.chi > 0:
+            says.append(f"Back, no gradient reaches {first.name}.")
         else:
-            verb = "dies" if self.chi < 1 else "explodes"
-            says.append(
-                f"Back, the gradient {verb}: its square is multiplied by {self.chi:.3g} per layer, and {first.name} gets "
-                f"{ratio:.1g} of {last.name}'s. Depth scale xi = {self.xi:.2g} layers; nets train to about 6 xi = "
-                f"{6 * self.xi:.2g} (Schoenholz et al. 2017), and here are {len(inner)}."
-            )
+            says.append(self._way_back)
         alike = next((level for level in inner if level.correlation > ACCEPTED), None)
         if alike is not None and not first.correlation > ACCEPTED:
             says.append(f"From {alike.name} on, samples look the same (correlation above {ACCEPTED:g}).")
-        lost = next((level for level in self.levels if not math.isfinite(level.forward)), None)
-        if lost is not None:
-            says.append(f"At {lost.name} the signal leaves the range of its dtype.")
         own = [level.name for level in self.levels if not level.exact]
         if own:
             says.append(
                 f"Not theory at {', '.join(own)}: an op there uses weights in a way it does not know, so their own values were taken."
             )
         return " ".join(says)
+
+    @property
+    def _way_back(self) -> str:
+        first, last, layers = self._inner[0], self._inner[-1], len(self._inner)
+        ratio = math.sqrt(first.backward / last.backward)
+        if abs(math.log(self.chi)) * layers < 1:
+            return f"Back, the gradient keeps its size: {first.name} gets {ratio:.2g} of {last.name}'s."
+        return (
+            f"Back, the gradient {'dies' if self.chi < 1 else 'explodes'}: its square is multiplied by {self.chi:.3g} per "
+            f"layer, and {first.name} gets {_times(ratio)} {last.name}'s. Depth scale xi = {self.xi:.2g} layers; nets train "
+            f"to about 6 xi = {6 * self.xi:.2g} (Schoenholz et al. 2017), and here are {layers}."
+        )
 
     def __repr__(self) -> str:
         width = max(len(_label(level)) for level in self.levels)
@@ -434,10 +444,10 @@ class Forecast:
                 seen = np.array([getattr(level, name) for level in self.measured])
                 ax.plot(numbers, seen, MARKERS[colour], color=colour, ms=5, mec="#ffffff", mew=0.3, label="measured")
             ax.set_yscale("log")
-            low, high = np.nanmin(expected), np.nanmax(expected)
-            if self.measured:
-                low, high = min(low, np.nanmin(seen)), max(high, np.nanmax(seen))
-            if 0 < low and high < math.inf:
+            drawn = np.concatenate([expected, seen]) if self.measured else expected
+            drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
+            if drawn.size:
+                low, high = drawn.min(), drawn.max()
                 room, middle = max(10, high / low) ** 0.12, math.sqrt(low * high)
                 low, high = min(low / room, middle / 5), max(high * room, middle * 5)
                 ax.set_ylim(low, high)
@@ -451,6 +461,11 @@ class Forecast:
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.legend(frameon=False, fontsize=8.5)
         return axes[0].figure
+
+
+def _times(ratio: float) -> str:
+    """A ratio as one would say it: a part below 1, a multiple above."""
+    return f"{ratio:.1g} of" if ratio < 1 else f"{ratio:.3g} times"
 
 
 def _label(level: Level) -> str:
@@ -505,6 +520,8 @@ def forecast(
         raise DTypeError(message("forecast", "model", type(model).__name__, "a Module"))
     if not isinstance(input, Tensor):
         raise DTypeError(message("forecast", "input", type(input).__name__, "a Tensor"))
+    if not input.numel():
+        raise ArgumentError(message("forecast", "input", f"a tensor of shape {input.shape}", "at least one sample"))
 
     def ready(model):
         model, x = copy.deepcopy(model), input.detach()
