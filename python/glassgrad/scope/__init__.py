@@ -7,7 +7,8 @@ from . import theory
 from .draw import draw
 from .page import Page
 from .record import Layer, Recorder
+from .step_through import step_through
 from .thermometer import per_layer, thermometer
 from .trace import Step, trace
 
-__all__ = ["Layer", "Page", "Recorder", "Step", "draw", "per_layer", "theory", "thermometer", "trace"]
+__all__ = ["Layer", "Page", "Recorder", "Step", "draw", "per_layer", "step_through", "theory", "thermometer", "trace"]

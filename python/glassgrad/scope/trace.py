@@ -27,6 +27,7 @@ SYMBOLS = {
     "sqrt": "√",
 }  # fmt: skip
 
+INFIX = ("add", "sub", "mul", "div", "matmul")
 _HERE = __file__.rpartition("trace.py")[0]
 
 
@@ -58,6 +59,7 @@ class Step:
         gradient: d(end)/d(this); None for a constant.
         operands: the op's inputs, in order.
         node: the graph's node, or the leaf tensor.
+        dtype: of the value; empty if unknown.
     """
 
     name: str
@@ -66,10 +68,11 @@ class Step:
     value: Any = None
     gradient: Any = None
     operands: list[Operand] = field(default_factory=list)
+    dtype: str = ""
 
     @property
     def title(self) -> str:
-        return self.name or self.symbol
+        return self.name or self.symbol or "input"
 
     @property
     def symbol(self) -> str:
@@ -77,6 +80,21 @@ class Step:
         words = [number(o.value) if isinstance(o.value, float) else "" for o in self.operands]
         words.insert(1 if len(words) > 1 else 0, SYMBOLS.get(self.op, self.op))
         return " ".join(word for word in words if word)
+
+    @property
+    def expression(self) -> str:
+        """The name, or what it is computed from if that is short: ``w × x``, ``tanh(z)``, else the op."""
+        if self.name or not self.op:
+            return self.title
+        words = []
+        for o in self.operands:
+            if o.source is not None:
+                infix = not o.source.name and o.source.op in INFIX
+                words.append(f"({o.source.expression})" if infix and self.op in INFIX else o.source.expression)
+            else:
+                words.append(number(o.value) if isinstance(o.value, float) else "?")
+        text = f" {SYMBOLS[self.op]} ".join(words) if self.op in INFIX else f"{self.op}({', '.join(words)})"
+        return text if len(text) <= 28 else self.op
 
     @property
     def inputs(self) -> list[tuple[Step, float | None]]:
@@ -114,6 +132,8 @@ def trace(end: Tensor, names: Mapping[str, Tensor] | None = None) -> list[Step]:
     _compute(steps)
     _gradients(steps, end)
     for step in steps.values():
+        known = step.gradient if step.value is None else step.value
+        step.dtype = "" if known is None else str(known.dtype)
         step.value, step.gradient = plain(step.value), plain(step.gradient)
         for operand in step.operands:
             operand.value, operand.sent = plain(operand.value), plain(operand.sent)
