@@ -75,7 +75,8 @@ const FORWARD = STEPS.map((s, i) => i).filter(i => STEPS[i].op);
 const START = STEPS.map(s => s.value);
 
 const whyFixed = () => {
-  if (!SCALAR) return "This graph holds arrays, of which the page has no copy: their numbers stay as they were computed.";
+  if (!SCALAR) return "This graph holds arrays, of which the page has no copy: their numbers stay as they were computed. "
+    + "‖ ‖ is a norm, the root of the sum of squares. A strip shows means of equal parts of an array: blue below 0, red above.";
   const unknown = FORWARD.find(i => !OPS[STEPS[i].op]);
   if (unknown !== undefined) return `The page can't compute ${STEPS[unknown].op}: the numbers stay as they were computed.`;
   if (FORWARD.some(i => STEPS[i].operands.some(o => o.from === null && o.value === null)))
@@ -100,7 +101,8 @@ function recompute() {
 }
 
 // The op that goes too early in the wrong order: the one that most ops use; its gradient comes in as many parts.
-const users = i => FORWARD.filter(j => STEPS[j].operands.some(o => o.from === i));
+const USERS = STEPS.map((s, i) => FORWARD.filter(j => STEPS[j].operands.some(o => o.from === i)));
+const users = i => USERS[i];
 const CANDIDATES = FORWARD.filter(i => i !== END);
 const EARLY = CANDIDATES.sort((a, b) => users(b).length - users(a).length || b - a)[0];
 
@@ -130,6 +132,9 @@ function run(sequence) {
 
 const $ = id => document.getElementById(id);
 const escape = text => String(text).replace(/[&<>"]/g, c => ({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}[c]));
+const drawn = handle => [...document.querySelectorAll(`[data-${handle}]`)];  // once per orientation
+const BOXES = STEPS.map((s, k) => drawn(`box="${k}"`));
+const ARROWS = STEPS.map((s, k) => s.operands.filter(o => o.from !== null).map((o, n) => drawn(`arrow="${k}.${n}"`)));
 let at = 0, wrong = false;
 
 // As number() in trace.py: three digits, and a minus as wide as a plus.
@@ -144,7 +149,7 @@ const show = x => x === null ? "?" : typeof x === "number" ? number(x) : x.size 
 const norm = x => x === null ? "" : typeof x === "number" ? number(x) : `‖${number(revive(x.norm))}‖`;
 // What an op with gradient g sends along o: exact on numbers, a norm on arrays.
 const sends = (o, g) => SCALAR ? number(g * o.local) : norm(o.sent);
-const full = x => x === null ? "not kept" : typeof x === "number" ? number(x) : `${x.size} array of norm ${number(revive(x.norm))}`;
+const full = x => x === null ? "not kept" : typeof x === "number" ? number(x) : `a ${x.size} array of norm ${number(revive(x.norm))}`;
 const called = i => STEPS[i].title;
 
 const phases = () => [["start"], ...FORWARD.map(i => ["forward", i]), ["turn"], ...order(wrong).map(i => ["backward", i])];
@@ -167,8 +172,8 @@ function strip(x) {
 
 function render() {
   const list = phases(), [phase, i] = list[at];
-  const turn = 1 + FORWARD.length, backward = at > turn ? order(wrong).slice(0, at - turn) : [];
-  const computed = new Set(STEPS.map((s, k) => k).filter(k => !STEPS[k].op || FORWARD.indexOf(k) < at));
+  const turn = 1 + FORWARD.length, backward = at > turn ? order(wrong).slice(0, at - turn) : [], done = new Set(backward);
+  const computed = new Set(STEPS.map((s, k) => k).filter(k => !STEPS[k].op || k <= (FORWARD[at - 1] ?? (at ? END : -1))));
   const history = SCALAR ? run(order(wrong)) : null;
   const gradients = k => {  // as far as they are known
     if (at < turn) return null;
@@ -177,16 +182,16 @@ function render() {
     return arrived.length === all ? STEPS[k].gradient : arrived.length === 1 ? arrived[0][1].sent : null;
   };
   const finals = SCALAR ? run(order(false)).at(-1) : null;
-  const incomplete = k => phase !== "start" && at >= turn && k !== END && users(k).some(j => !backward.includes(j));
+  const incomplete = k => phase !== "start" && at >= turn && k !== END && users(k).some(j => !done.has(j));
 
   document.body.classList.toggle("back", at >= turn);
   for (const [k, s] of STEPS.entries()) {
-    const g = gradients(k), done = at === list.length - 1;
-    for (const box of document.querySelectorAll(`[data-box="${k}"]`)) {
+    const g = gradients(k), over = at === list.length - 1;
+    for (const box of BOXES[k]) {
       box.classList.toggle("off", !computed.has(k));
       box.classList.toggle("now", k === i || phase === "turn" && k === END);
       box.classList.toggle("got", phase === "backward" && STEPS[i].operands.some(o => o.from === k && wants(o)));
-      box.classList.toggle("wrong", wrong && done && g !== null && finals !== null && g !== finals[k]);
+      box.classList.toggle("wrong", wrong && over && g !== null && finals !== null && g !== finals[k]);
       const value = box.querySelector(".value"), grad = box.querySelector(".grad");
       if (value) value.textContent = computed.has(k) ? show(s.value) : "";
       if (grad) grad.textContent = g === null ? "" : norm(g) + (incomplete(k) ? " …" : "");
@@ -194,7 +199,7 @@ function render() {
     let arrow = 0;
     for (const o of s.operands) {
       if (o.from === null) continue;
-      for (const line of document.querySelectorAll(`[data-arrow="${k}.${arrow}"]`)) {
+      for (const line of ARROWS[k][arrow]) {
         line.classList.toggle("off", !computed.has(k));
         line.classList.toggle("flow", k === i && (phase === "forward" || phase === "backward" && wants(o)));
         const text = line.querySelector("text");
@@ -212,7 +217,7 @@ function render() {
   $("says").textContent = sentence(phase, i, backward, gradients);
   $("verdict").textContent = wrong ? verdict(finals, history.at(-1), phase, i, history[backward.length]) : "";
   $("op").innerHTML = details(phase, phase === "turn" || phase === "start" ? END : i, backward, gradients);
-  for (const box of document.querySelectorAll(`.graph figure [data-box="${i ?? (phase === "turn" ? END : 0)}"]`))
+  for (const box of BOXES[i ?? (phase === "turn" ? END : 0)])
     if (box.getClientRects().length) reveal(box);
 }
 
@@ -234,14 +239,16 @@ function sentence(phase, i, backward, gradients) {
     return all.length > 1 ? `${head}, where gradients add up: ${sum(o.from, backward, gradients)}` : head;
   });
   const has = g === null ? "0, for nothing has arrived" : full(g);
-  return `Backward: ${called(i)} has gradient ${has}. It sends ${[...new Set(sent)].join(", and ") || "nothing on: its inputs are constants"}.`;
+  return `Backward: the gradient of ${called(i)} is ${has}. It sends ${[...new Set(sent)].join(", and ") || "nothing on: its inputs are constants"}.`;
 }
 
 function sum(k, backward, gradients) {  // "2 + 3.5 = 5.5"
   const found = parts(k, backward), total = gradients(k);
   if (!SCALAR) return `${found.map(([, o]) => norm(o.sent)).join(" + ")}, together ${norm(total)}`;
   const given = run(order(wrong)), sequence = order(wrong);
-  const words = found.map(([j, o]) => number((given[sequence.indexOf(j)][j] ?? 0) * o.local));
+  const sent = found.map(([j, o]) => (given[sequence.indexOf(j)][j] ?? 0) * o.local);
+  const before = sent.slice(0, -1);  // of many, those before the last as one number
+  const words = (before.length > 3 ? [before.reduce((a, b) => a + b), sent.at(-1)] : sent).map(number);
   return `${words.join(" + ").replace(/\+ −/g, "− ")} = ${number(total)}`;
 }
 
@@ -263,14 +270,15 @@ function details(phase, i, backward, gradients) {
     return `<tr><td>${name}<td class="v">${show(argument(o))}${strip(argument(o))}<td>${typeof o.local === "number" ? number(o.local) : ""}<td class="g">${
       done && wants(o) ? sends(o, g ?? 0) : ""}<td class="g">${!done || !wants(o) ? "" : many ? sum(o.from, backward, gradients) : norm(to)}`;
   }).join("");
-  const formulas = [s.forward && `y = ${s.forward}`, s.derivative].filter(Boolean);
+  const lesson = DATA.lessons[s.op] ?? {};
+  const formulas = [lesson.forward && lesson.forward.replace(/^(?!\w+(\[[^\]]*\])? = )/, "y = "), lesson.derivative].filter(Boolean);
   return `<h2>${escape(s.title)}${s.op && s.title !== s.op ? ` <span class="muted">${escape(s.op)}</span>` : ""}</h2>
 <p class="formula">${formulas.map(escape).join("<br>")}</p>
 <p>value <b class="v">${phase === "start" ? "" : show(s.value)}</b> ${phase === "start" ? "" : strip(s.value)}</p>
 ${g === null ? "" : `<p>incoming gradient <b class="g">${norm(g)}</b> ${strip(g)}</p>`}
 ${rows && `<div class="scroll"><table><tr><th>input<th>value<th>local derivative<th>sends back<th>its gradient${rows}</table></div>`}
 ${s.line ? `<p class="muted">your line</p><pre>${escape(s.line)}</pre>` : ""}
-${s.source ? `<p class="muted">${escape(s.where)}</p><pre tabindex="0">${escape(s.source)}</pre>` : ""}`;
+${lesson.source ? `<p class="muted">${escape(lesson.where)}</p><pre tabindex="0">${escape(lesson.source)}</pre>` : ""}`;
 }
 
 function inputs() {

@@ -102,7 +102,11 @@ def step_through(loss: Tensor, names: Mapping[str, Tensor] | None = None) -> Pag
         _body(drawing),
         style=STYLE,
         script=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
-        data={"steps": _data(steps), "single": {step.dtype for step in steps} == {"float32"}},
+        data={
+            "steps": _data(steps),
+            "lessons": _lessons(steps),
+            "single": {step.dtype for step in steps} == {"float32"},
+        },
         height=900,
     )
 
@@ -149,7 +153,6 @@ def _data(steps: Sequence[Step]) -> list[dict]:
                 for o in step.operands
             ],
             "line": step.line,
-            **_lesson(step.node),
         }
         for step in steps
     ]
@@ -174,6 +177,11 @@ def _shown(x: Any) -> Any:
 def _word(x: float) -> str:
     """As JavaScript's ``Number`` reads it."""
     return "NaN" if np.isnan(x) else "Infinity" if x > 0 else "-Infinity"
+
+
+def _lessons(steps: Sequence[Step]) -> dict[str, dict[str, str]]:
+    """Once per op, however often it is used."""
+    return {step.op: _lesson(step.node) for step in steps if step.op}
 
 
 def _lesson(node: Any) -> dict[str, str]:

@@ -88,11 +88,13 @@ class Step:
             return self.title
         words = []
         for o in self.operands:
-            if o.source is not None:
-                infix = not o.source.name and o.source.op in INFIX
-                words.append(f"({o.source.expression})" if infix and self.op in INFIX else o.source.expression)
-            else:
+            if o.source is None:
                 words.append(number(o.value) if isinstance(o.value, float) else "?")
+            elif (word := o.source.expression) == o.source.op:
+                return self.op
+            else:
+                infix = not o.source.name and o.source.op in INFIX
+                words.append(f"({word})" if infix and self.op in INFIX else word)
         text = f" {SYMBOLS[self.op]} ".join(words) if self.op in INFIX else f"{self.op}({', '.join(words)})"
         return text if len(text) <= 28 else self.op
 
@@ -110,7 +112,7 @@ class Step:
 
 
 def trace(end: Tensor, names: Mapping[str, Tensor] | None = None) -> list[Step]:
-    """The graph behind ``end``, inputs before results, with gradients. No ``.grad`` is touched and no hook runs.
+    """The graph behind ``end``, inputs before results, with gradients. No ``.grad`` is touched and no tensor's hook runs.
 
     Args:
         end: one number that requires grad; its graph not yet freed by ``backward()``.
@@ -166,9 +168,10 @@ def names_in(frame: FrameType | None) -> Names:
         frame = frame.f_back
     if frame is None:
         return Names()
+    scopes = [frame.f_locals, frame.f_globals]
     variables = {
         name: value
-        for name, value in [*frame.f_globals.items(), *frame.f_locals.items()]
+        for name, value in [*scopes[0].items(), *[item for item in scopes[1].items() if item[0] not in scopes[0]]]
         if not name.startswith("_") and name not in ("In", "Out")  # a notebook's history
     }
     found = Names()
