@@ -9,7 +9,7 @@ import pytest
 
 import glassgrad as gg
 from glassgrad import nn
-from glassgrad.errors import GraphError
+from glassgrad.errors import ArgumentError, GraphError
 from glassgrad.scope import draw, trace
 from glassgrad.scope.draw import Drawing, numbers
 from glassgrad.scope.layout import layout
@@ -218,6 +218,34 @@ def test_activations_of_a_sequential_have_their_own_boxes():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
     loss = model(gg.randn(3, 4)).square().sum()
     assert titles(draw(loss, {"loss": loss}, model=model)) == ["0", "1", "2", "3", "4", "( )²", "loss"]
+
+
+def test_blocks_of_blocks_fold_twice():
+    model = nn.Sequential(*[nn.Sequential(Block(4), Block(4), Block(4)) for _ in range(2)])
+    loss = model(gg.randn(3, 4)).mean()
+    assert titles(draw(loss, {"loss": loss}, model=model))[:2] == ["0–1.0–2.norm×6", "0–1.0–2.up×6"]
+
+
+def test_blocks_of_other_widths_stay_apart():
+    widths = (4, 8, 8, 8)
+    layers = [nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in zip(widths, widths[1:], strict=False)]
+    model = nn.Sequential(*layers)
+    loss = model(gg.randn(3, 4)).mean()
+    found = titles(draw(loss, {"loss": loss}, model=model))
+    assert found == ["0.0", "0.1", "1–2.0×2", "1–2.1×2", "loss"]
+
+
+def test_a_model_that_is_not_in_the_graph():
+    w = scalar(1.0)
+    with pytest.raises(ArgumentError, match="without a parameter in this graph"):
+        draw(w * w, model=nn.Linear(2, 2))
+    with pytest.raises(ArgumentError, match="expected an nn.Module"):
+        draw(w * w, model="net")
+    y = w
+    for _ in range(6100):
+        y = y * w
+    with pytest.raises(ArgumentError, match="got 6101 boxes; expected at most 6000"):
+        draw(y)
 
 
 def test_different_blocks_stay_apart():

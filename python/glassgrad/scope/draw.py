@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import ArgumentError
 from ..nn import Module
 from ..tensor import Tensor
-from .fold import fold
+from .fold import Group, fold
 from .layout import layout
 from .trace import Step, check_end, names_in, number, read, skeleton, trace
 
@@ -71,17 +71,20 @@ def draw(loss: Tensor, names: Mapping[str, Tensor] | None = None, *, model: Modu
     check_end("draw", loss)
     frame = inspect.currentframe()
     names = names_in(frame) if names is None else names
+    if model is not None and not isinstance(model, Module):
+        raise ArgumentError(f"draw: model: got {type(model).__name__}; expected an nn.Module.")
     found = skeleton(loss, names)
     steps = list(found.values())
-    if model is not None or len(steps) > READABLE:
-        model = model or _model(steps, names)
-        if model is not None:
-            return Drawing(_folded(steps, found, loss, names, model))
-    if len(steps) > LIMIT:
-        raise ArgumentError(
-            f"draw: got a graph of {len(steps)} values; expected at most {LIMIT}, or model=, whose modules fold them."
-        )
     read(found, loss, names)
+    if len(steps) > READABLE and model is None:
+        model = _model(steps, names)
+    groups = [] if model is None else fold(steps, model, READABLE)
+    if max(len(groups), 0 if groups else len(steps)) > LIMIT:
+        raise ArgumentError(
+            f"draw: got {len(groups or steps)} boxes; expected at most {LIMIT}. model= folds by module what one computed."
+        )
+    if groups:
+        return Drawing(_folded(groups))
     small = len(steps) <= READABLE and all(np.size(step.value) == 1 for step in steps)
     if small and all(getattr(step.node, "saved", ()) is not None for step in steps):
         return Drawing(numbers(trace(loss, names)))
@@ -138,19 +141,17 @@ def _shapes(steps: Sequence[Step]) -> list[Box]:
     ]
 
 
-def _folded(steps, found, loss, names, model) -> list[Box]:
-    read(found, loss, names)
+def _folded(groups: Sequence[Group]) -> list[Box]:
     boxes = []
-    for group in fold(steps, model, READABLE):
+    for group in groups:
         last = group.steps[-1]
         rows = []
         if any(step.op for step in group.steps):
             ops = list(dict.fromkeys(step.op for step in group.steps))
             words = ops[0] if len(ops) == 1 else f"{ops[0]} +{len(group.steps) - 1}"
             rows.append(("op" if len(group.steps) == 1 else "ops", words, "--ink"))
-        known = next((step.value for step in (last,) if step.value is not None), None)
-        if known is not None:
-            rows.append(("size", size_of(known), "--value"))
+        if last.value is not None:
+            rows.append(("size", size_of(last.value), "--value"))
         note = f"×{group.times}" if group.times > 1 else ""
         boxes.append(Box(group.title, note, rows, not last.op, group.sources))
     return boxes
