@@ -10,7 +10,8 @@ import pytest
 import glassgrad as gg
 from glassgrad import nn
 from glassgrad.errors import ArgumentError, GraphError
-from glassgrad.scope import draw, trace
+from glassgrad.op import REGISTRY, apply
+from glassgrad.scope import draw, step_through, trace
 from glassgrad.scope.draw import Drawing, numbers
 from glassgrad.scope.layout import layout
 
@@ -96,6 +97,30 @@ def test_trace_of_several_outputs_and_of_functions():
     assert [(step.title, step.value, step.gradient) for step in trace(y)] == [
         ("w", 2, 32), ("Cube", 8, 2), ("y", 16, 1),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(op.name for op in REGISTRY.values() if op.differentiable))
+def test_trace_of_every_op(name, rng):
+    op = REGISTRY[name]
+    sample = next(s for s in op.samples(rng) if s.differentiable and all(np.size(i) for i in s.inputs if i is not None))
+    inputs = [None if i is None else gg.tensor(np.asarray(i)) for i in sample.inputs]
+    leaves = [t.requires_grad_() for t in inputs if t is not None and t.is_floating_point()]
+    y = apply(op, *inputs, **sample.static)
+    y = next(part for part in y if part.requires_grad) if op.multi else y
+    loss = (y.double() * gg.arange(y.numel()).reshape(y.shape)).sum()
+    steps = {id(step.node): step for step in trace(loss, {})}
+    for leaf, expected in zip(
+        leaves, gg.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True), strict=True
+    ):
+        if expected is not None:
+            np.testing.assert_array_equal(
+                steps[id(leaf)].gradient, expected.data.reshape(()) if leaf.numel() == 1 else expected.data
+            )
+    assert steps[id(loss.grad_fn)].value == loss.item()
+    if not op.multi and steps[id(y.grad_fn)].value is not None:
+        np.testing.assert_array_equal(np.reshape(steps[id(y.grad_fn)].value, y.shape), y.data)
+    assert str(step_through(loss)).startswith("<!doctype html>")
+    assert len(draw(loss).boxes) == len(trace(loss))
 
 
 def test_names_come_from_variables_containers_and_modules():

@@ -288,7 +288,8 @@ def _compute(steps: dict) -> None:
         unknown = [i for i, value in enumerate(inputs) if value is None]
         if step.value is None and not unknown and len(inputs) == len(node.edges):
             result = run(node.op, *inputs, **node.static)
-            step.value = result[index] if node.op.multi else result[0] if node.op.extras else result
+            result = result[0] if node.op.extras else result
+            step.value = result[index] if node.op.multi else result
         elif step.value is not None and len(unknown) == 1 and node.name in ("add", "sub"):
             step.operands[unknown[0]].value = _constant(node, inputs, unknown[0], step.value)
 
