@@ -26,3 +26,15 @@ def test_a_page_that_fetches_or_fails_is_noticed(open_page):
     assert not view.fits()
     view.errors.clear()
     view.requests.clear()
+
+
+def test_the_demos_report_opens(open_page, tmp_path):
+    for package in ("matplotlib", "tqdm", "sklearn"):
+        pytest.importorskip(package)
+    from glassgrad.demo import main
+
+    assert main(["--fast", "--out", str(tmp_path / "demo")]) == 0
+    for size in ("desktop", "phone"):
+        view = open_page(tmp_path / "demo" / "report.html", size)
+        assert view.page.locator("svg").count() == 14
+        assert view.fits()

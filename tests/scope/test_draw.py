@@ -9,8 +9,9 @@ import pytest
 
 import glassgrad as gg
 from glassgrad import nn
-from glassgrad.errors import GraphError
-from glassgrad.scope import draw, trace
+from glassgrad.errors import ArgumentError, GraphError
+from glassgrad.op import REGISTRY, apply
+from glassgrad.scope import draw, step_through, trace
 from glassgrad.scope.draw import Drawing, numbers
 from glassgrad.scope.layout import layout
 
@@ -96,6 +97,30 @@ def test_trace_of_several_outputs_and_of_functions():
     assert [(step.title, step.value, step.gradient) for step in trace(y)] == [
         ("w", 2, 32), ("Cube", 8, 2), ("y", 16, 1),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(op.name for op in REGISTRY.values() if op.differentiable))
+def test_trace_of_every_op(name, rng):
+    op = REGISTRY[name]
+    sample = next(s for s in op.samples(rng) if s.differentiable and all(np.size(i) for i in s.inputs if i is not None))
+    inputs = [None if i is None else gg.tensor(np.asarray(i)) for i in sample.inputs]
+    leaves = [t.requires_grad_() for t in inputs if t is not None and t.is_floating_point()]
+    y = apply(op, *inputs, **sample.static)
+    y = next(part for part in y if part.requires_grad) if op.multi else y
+    loss = (y.double() * gg.arange(y.numel()).reshape(y.shape)).sum()
+    steps = {id(step.node): step for step in trace(loss, {})}
+    for leaf, expected in zip(
+        leaves, gg.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True), strict=True
+    ):
+        if expected is not None:
+            np.testing.assert_array_equal(
+                steps[id(leaf)].gradient, expected.data.reshape(()) if leaf.numel() == 1 else expected.data
+            )
+    assert steps[id(loss.grad_fn)].value == loss.item()
+    if not op.multi and steps[id(y.grad_fn)].value is not None:
+        np.testing.assert_array_equal(np.reshape(steps[id(y.grad_fn)].value, y.shape), y.data)
+    assert str(step_through(loss)).startswith("<!doctype html>")
+    assert len(draw(loss).boxes) == len(trace(loss))
 
 
 def test_names_come_from_variables_containers_and_modules():
@@ -218,6 +243,34 @@ def test_activations_of_a_sequential_have_their_own_boxes():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
     loss = model(gg.randn(3, 4)).square().sum()
     assert titles(draw(loss, {"loss": loss}, model=model)) == ["0", "1", "2", "3", "4", "( )²", "loss"]
+
+
+def test_blocks_of_blocks_fold_twice():
+    model = nn.Sequential(*[nn.Sequential(Block(4), Block(4), Block(4)) for _ in range(2)])
+    loss = model(gg.randn(3, 4)).mean()
+    assert titles(draw(loss, {"loss": loss}, model=model))[:2] == ["0–1.0–2.norm×6", "0–1.0–2.up×6"]
+
+
+def test_blocks_of_other_widths_stay_apart():
+    widths = (4, 8, 8, 8)
+    layers = [nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in zip(widths, widths[1:], strict=False)]
+    model = nn.Sequential(*layers)
+    loss = model(gg.randn(3, 4)).mean()
+    found = titles(draw(loss, {"loss": loss}, model=model))
+    assert found == ["0.0", "0.1", "1–2.0×2", "1–2.1×2", "loss"]
+
+
+def test_a_model_that_is_not_in_the_graph():
+    w = scalar(1.0)
+    with pytest.raises(ArgumentError, match="without a parameter in this graph"):
+        draw(w * w, model=nn.Linear(2, 2))
+    with pytest.raises(ArgumentError, match="expected an nn.Module"):
+        draw(w * w, model="net")
+    y = w
+    for _ in range(6100):
+        y = y * w
+    with pytest.raises(ArgumentError, match="got 6101 boxes; expected at most 6000"):
+        draw(y)
 
 
 def test_different_blocks_stay_apart():

@@ -18,8 +18,8 @@ import numpy as np
 from ..errors import ArgumentError
 from ..nn import Module
 from ..tensor import Tensor
-from .fold import fold
-from .layout import Layout, layout
+from .fold import Group, fold
+from .layout import layout
 from .trace import Step, check_end, names_in, number, read, skeleton, trace
 
 READABLE = 64  # boxes: more need folding, or become small
@@ -71,17 +71,20 @@ def draw(loss: Tensor, names: Mapping[str, Tensor] | None = None, *, model: Modu
     check_end("draw", loss)
     frame = inspect.currentframe()
     names = names_in(frame) if names is None else names
+    if model is not None and not isinstance(model, Module):
+        raise ArgumentError(f"draw: model: got {type(model).__name__}; expected an nn.Module.")
     found = skeleton(loss, names)
     steps = list(found.values())
-    if model is not None or len(steps) > READABLE:
-        model = model or _model(steps, names)
-        if model is not None:
-            return Drawing(_folded(steps, found, loss, names, model))
-    if len(steps) > LIMIT:
-        raise ArgumentError(
-            f"draw: got a graph of {len(steps)} values; expected at most {LIMIT}, or model=, whose modules fold them."
-        )
     read(found, loss, names)
+    if len(steps) > READABLE and model is None:
+        model = _model(steps, names)
+    groups = [] if model is None else fold(steps, model, READABLE)
+    if max(len(groups), 0 if groups else len(steps)) > LIMIT:
+        raise ArgumentError(
+            f"draw: got {len(groups or steps)} boxes; expected at most {LIMIT}. model= folds by module what one computed."
+        )
+    if groups:
+        return Drawing(_folded(groups))
     small = len(steps) <= READABLE and all(np.size(step.value) == 1 for step in steps)
     if small and all(getattr(step.node, "saved", ()) is not None for step in steps):
         return Drawing(numbers(trace(loss, names)))
@@ -99,21 +102,23 @@ def _model(steps: Sequence[Step], names: Mapping[str, Tensor]) -> Module | None:
 
 
 def numbers(steps: Sequence[Step]) -> list[Box]:
-    """Boxes with value and gradient, and edges with the local derivative."""
+    """Boxes with value and gradient, and edges with the local derivative; of an array its size, and its gradient's norm."""
     at = {step: i for i, step in enumerate(steps)}
     boxes = []
     for step in steps:
         rows = [("value", _short(step.value), "--value")]
         if step.gradient is not None:
-            rows.append(("grad", _short(step.gradient), "--gradient"))
+            rows.append(("grad", _short(step.gradient, norm=True), "--gradient"))
         labels = ["" if local is None else f"×{number(local)}" for _, local in step.inputs]
         sources = [at[source] for source, _ in step.inputs]
         boxes.append(Box(step.title, step.symbol if step.name else "", rows, not step.op, sources, labels))
     return boxes
 
 
-def _short(x: Any) -> str:
-    return "?" if x is None else number(x) if isinstance(x, float) else size_of(x)
+def _short(x: Any, norm: bool = False) -> str:
+    if x is None or isinstance(x, float):
+        return "?" if x is None else number(x)
+    return f"‖{number(float(np.linalg.norm(np.asarray(x, np.float64))))}‖" if norm else size_of(x)
 
 
 def size_of(x: Any) -> str:
@@ -136,19 +141,17 @@ def _shapes(steps: Sequence[Step]) -> list[Box]:
     ]
 
 
-def _folded(steps, found, loss, names, model) -> list[Box]:
-    read(found, loss, names)
+def _folded(groups: Sequence[Group]) -> list[Box]:
     boxes = []
-    for group in fold(steps, model, READABLE):
+    for group in groups:
         last = group.steps[-1]
         rows = []
         if any(step.op for step in group.steps):
             ops = list(dict.fromkeys(step.op for step in group.steps))
             words = ops[0] if len(ops) == 1 else f"{ops[0]} +{len(group.steps) - 1}"
             rows.append(("op" if len(group.steps) == 1 else "ops", words, "--ink"))
-        known = next((step.value for step in (last,) if step.value is not None), None)
-        if known is not None:
-            rows.append(("size", size_of(known), "--value"))
+        if last.value is not None:
+            rows.append(("size", size_of(last.value), "--value"))
         note = f"×{group.times}" if group.times > 1 else ""
         boxes.append(Box(group.title, note, rows, not last.op, group.sources))
     return boxes
@@ -163,13 +166,15 @@ MOST = 26  # characters of a title; the end of a longer one says more
 
 
 class Drawing:
-    """Boxes in layers. ``svg`` and ``plot`` give the same picture for a page and for matplotlib."""
+    """Boxes in layers, ``least`` wide or more. ``svg`` and ``plot`` give the same picture for a page and for matplotlib."""
 
-    def __init__(self, boxes: list[Box], layers: Layout | None = None):
+    def __init__(self, boxes: list[Box], least: float = 86.0):
         self.boxes = [box if len(box.title) <= MOST else _cut(box) for box in boxes]
-        self.layout = layers or layout([box.sources for box in boxes])
-        widest = max(len(box.title) + (len(box.note) + 2 if box.note else 0) for box in self.boxes)
-        self.width = max(86.0 if any(box.rows for box in boxes) else 40.0, 16 + CHARACTER * widest)
+        self.layout = layout([box.sources for box in boxes])
+        lines = [(box.title, box.note) for box in self.boxes]
+        lines += [(word, text) for box in self.boxes for word, text, _ in box.rows]
+        widest = max(len(left) + (len(right) + 1 if right else 0) for left, right in lines)
+        self.width = max(least if any(box.rows for box in boxes) else 40.0, 16 + CHARACTER * widest)
         self.height = 24.0 + 14.0 * max(len(box.rows) for box in boxes)
 
     def __repr__(self) -> str:
@@ -211,6 +216,11 @@ class Drawing:
         xs = [x for x, _ in bends] + [x + side for x, _ in boxes for side in (-right, right)]
         ys = [y for _, y in bends] + [y + side for _, y in boxes for side in (-below, below)]
         return min(xs) - PAD, min(ys) - PAD, max(xs) + PAD, max(ys) + PAD
+
+    def extent(self, down: bool = False) -> tuple[float, float]:
+        """Width and height."""
+        left, top, right, bottom = self._extent(down)
+        return right - left, bottom - top
 
     # ------------------------------------------------------------------------------------------------------------ SVG
 

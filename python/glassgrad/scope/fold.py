@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..nn import Module, ModuleList, Sequential
+from ..errors import ArgumentError
+from ..nn import Module, ModuleList, Parameter, Sequential
 from .trace import Step
 
 Path = tuple[str, ...]
@@ -37,6 +38,10 @@ def fold(steps: Sequence[Step], model: Module, limit: int) -> list[Group]:
     """Groups in the order in which they run: as fine as modules go, coarser if that would be more than ``limit``."""
     parameters = {id(p) for p in model.parameters()}
     shown = [step for step in steps if id(step.node) not in parameters]
+    if len(shown) == len(steps):
+        raise ArgumentError(
+            f"draw: model: got a {type(model).__name__} without a parameter in this graph; expected one."
+        )
     paths = _paths(shown, model)
     first, labels, times = _repeats(shown, paths)
     for depth in range(max((len(p) for p in paths.values()), default=1), 0, -1):
@@ -84,9 +89,15 @@ def _between(above: Path | None, below: Path | None, model: Module) -> Path:
     inner = model.get_submodule(".".join(above[:common]))
     if not isinstance(inner, (Sequential, ModuleList)) or common in (len(above), len(below)):
         return above[:common]  # written in that module's own forward
-    children = [name for name, _ in inner.named_children()]
-    a, b = children.index(above[common]), children.index(below[common])
-    return (*above[:common], children[a + 1] if a + 1 < b else above[common])
+    # The child that follows, if it has nothing to train (ReLU), from the innermost Sequential outwards.
+    for depth in range(len(above) - 1, common - 1, -1):
+        around = model.get_submodule(".".join(above[:depth]))
+        if isinstance(around, Sequential):
+            children = list(around.named_children())
+            after = [name for name, _ in children].index(above[depth]) + 1
+            if after < len(children) and not any(True for _ in children[after][1].parameters()):
+                return (*above[:depth], children[after][0])
+    return above[: common + 1]
 
 
 def _repeats(shown: list[Step], paths: dict[Step, Path]):
@@ -132,9 +143,15 @@ def _complete(model: list[Step], last: list[Step], path: Path, shown: list[Step]
 
 
 def _alike(a: list[Step], b: list[Step], path_a: Path, path_b: Path, paths: dict[Step, Path]) -> bool:
+    """The same ops in the same places, on parameters of the same shapes."""
     return len(a) == len(b) and all(
-        s.op == t.op and paths[s][len(path_a) :] == paths[t][len(path_b) :] for s, t in zip(a, b, strict=True)
+        s.op == t.op and paths[s][len(path_a) :] == paths[t][len(path_b) :] and _shapes(s) == _shapes(t)
+        for s, t in zip(a, b, strict=True)
     )
+
+
+def _shapes(step: Step) -> list[tuple[int, ...]]:
+    return [source.node.shape for source, _ in step.inputs if isinstance(source.node, Parameter)]
 
 
 def _groups(shown, paths, first, labels, times, depth) -> list[Group]:

@@ -27,6 +27,7 @@ SYMBOLS = {
     "sqrt": "√",
 }  # fmt: skip
 
+INFIX = ("add", "sub", "mul", "div", "matmul")
 _HERE = __file__.rpartition("trace.py")[0]
 
 
@@ -58,6 +59,7 @@ class Step:
         gradient: d(end)/d(this); None for a constant.
         operands: the op's inputs, in order.
         node: the graph's node, or the leaf tensor.
+        dtype: of the value; empty if unknown.
     """
 
     name: str
@@ -66,10 +68,11 @@ class Step:
     value: Any = None
     gradient: Any = None
     operands: list[Operand] = field(default_factory=list)
+    dtype: str = ""
 
     @property
     def title(self) -> str:
-        return self.name or self.symbol
+        return self.name or self.symbol or "input"
 
     @property
     def symbol(self) -> str:
@@ -77,6 +80,23 @@ class Step:
         words = [number(o.value) if isinstance(o.value, float) else "" for o in self.operands]
         words.insert(1 if len(words) > 1 else 0, SYMBOLS.get(self.op, self.op))
         return " ".join(word for word in words if word)
+
+    @property
+    def expression(self) -> str:
+        """The name, or what it is computed from if that is short: ``w × x``, ``tanh(z)``, else the op."""
+        if self.name or not self.op:
+            return self.title
+        words = []
+        for o in self.operands:
+            if o.source is None:
+                words.append(number(o.value) if isinstance(o.value, float) else "?")
+            elif (word := o.source.expression) == o.source.op:
+                return self.op
+            else:
+                infix = not o.source.name and o.source.op in INFIX
+                words.append(f"({word})" if infix and self.op in INFIX else word)
+        text = f" {SYMBOLS[self.op]} ".join(words) if self.op in INFIX else f"{self.op}({', '.join(words)})"
+        return text if len(text) <= 28 else self.op
 
     @property
     def inputs(self) -> list[tuple[Step, float | None]]:
@@ -92,7 +112,7 @@ class Step:
 
 
 def trace(end: Tensor, names: Mapping[str, Tensor] | None = None) -> list[Step]:
-    """The graph behind ``end``, inputs before results, with gradients. No ``.grad`` is touched and no hook runs.
+    """The graph behind ``end``, inputs before results, with gradients. No ``.grad`` is touched and no tensor's hook runs.
 
     Args:
         end: one number that requires grad; its graph not yet freed by ``backward()``.
@@ -114,6 +134,8 @@ def trace(end: Tensor, names: Mapping[str, Tensor] | None = None) -> list[Step]:
     _compute(steps)
     _gradients(steps, end)
     for step in steps.values():
+        known = step.gradient if step.value is None else step.value
+        step.dtype = "" if known is None else str(known.dtype)
         step.value, step.gradient = plain(step.value), plain(step.gradient)
         for operand in step.operands:
             operand.value, operand.sent = plain(operand.value), plain(operand.sent)
@@ -146,9 +168,10 @@ def names_in(frame: FrameType | None) -> Names:
         frame = frame.f_back
     if frame is None:
         return Names()
+    scopes = [frame.f_locals, frame.f_globals]
     variables = {
         name: value
-        for name, value in [*frame.f_globals.items(), *frame.f_locals.items()]
+        for name, value in [*scopes[0].items(), *[item for item in scopes[1].items() if item[0] not in scopes[0]]]
         if not name.startswith("_") and name not in ("In", "Out")  # a notebook's history
     }
     found = Names()
@@ -265,7 +288,8 @@ def _compute(steps: dict) -> None:
         unknown = [i for i, value in enumerate(inputs) if value is None]
         if step.value is None and not unknown and len(inputs) == len(node.edges):
             result = run(node.op, *inputs, **node.static)
-            step.value = result[index] if node.op.multi else result[0] if node.op.extras else result
+            result = result[0] if node.op.extras else result
+            step.value = result[index] if node.op.multi else result
         elif step.value is not None and len(unknown) == 1 and node.name in ("add", "sub"):
             step.operands[unknown[0]].value = _constant(node, inputs, unknown[0], step.value)
 
