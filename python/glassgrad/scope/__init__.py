@@ -9,7 +9,7 @@ from .draw import draw
 from .explain import Factor, Receipt, explain
 from .forecast import Forecast, Level, forecast
 from .page import Page
-from .record import Layer, Recorder
+from .record import Layer, Record, Recorder, record
 from .step_through import step_through
 from .thermometer import per_layer, thermometer
 from .trace import Step, trace
@@ -26,6 +26,7 @@ __all__ = [
     "Page",
     "Proof",
     "Receipt",
+    "Record",
     "Recorder",
     "Report",
     "Step",
@@ -35,6 +36,7 @@ __all__ = [
     "explain",
     "forecast",
     "per_layer",
+    "record",
     "step_through",
     "theory",
     "thermometer",

@@ -1,13 +1,20 @@
-"""Record: what each chosen layer of a model passes on, forward and back, during one step."""
+"""Record: what the layers of a model pass on, forward and back: of one step (``Recorder``), or sampled over a training (``record``)."""
 
 from __future__ import annotations
 
+import json
 import math
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .. import nn
+from .. import autograd, nn
 from ..errors import ArgumentError
+from ..tensor import Tensor
 
 # The slope of an activation as a part of its steepest, from its output y.
 SLOPES = {
@@ -15,6 +22,13 @@ SLOPES = {
     nn.Sigmoid: lambda y: 4 * y * (1 - y),
     nn.Tanh: lambda y: 1 - y * y,
 }
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+VERSION = 1
+BINS = 40
+SPAN = 4.0  # an activation's histogram goes from -SPAN to SPAN; what lies beyond is in the outer bins
+DECADES = (-12.0, 4.0)  # a gradient's goes over powers of ten; zeros are in the first bin
+MOST = 16_384  # numbers of an array that a statistic reads: 1 % of its standard error at most, a tenth of the time
+SPECTRUM_EVERY = 10  # samples: singular values cost n^3
 
 
 class Layer:
@@ -104,6 +118,412 @@ class Recorder:
                 output.register_hook(lambda dy: setattr(layer, "gradient", dy.data))
 
         return hook
+
+
+def record(
+    model: nn.Module,
+    every: int = 10,
+    *,
+    kinds: tuple[type, ...] | None = None,
+    budget: float | None = 0.05,
+    live: bool = False,
+) -> Record:
+    """Watch a training from outside: a context whose body is your own loop, unchanged.
+
+    A step is a forward of ``model`` in training mode with gradients on. Each ``every``-th is sampled: of every layer's output and
+    its gradient, size, mean, spread, histogram, share of saturated entries and dead units, NaNs and denormals; of every
+    parameter its size, gradient and update:data ratio, std(change) / std(value); of BatchNorm what it does to the batch.
+    Other steps cost one comparison.
+
+    Args:
+        model: what to watch.
+        every: steps from one sample to the next.
+        kinds: classes of the modules of interest; all that have no modules inside by default.
+        budget: part of the time that recording may take: a sample is left out while it has taken more. None: never.
+        live: keep one line of the terminal up to date.
+
+    Raises:
+        ArgumentError: no module, nothing to watch, ``every`` below 1, or a model that is being recorded already.
+
+    >>> import glassgrad as gg
+    >>> from glassgrad import nn, optim, scope
+    >>> model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+    >>> optimizer = optim.SGD(model.parameters(), lr=0.1)
+    >>> x = gg.randn(32, 2)
+    >>> with scope.record(model, every=5, budget=None) as rec:
+    ...     for _ in range(11):
+    ...         optimizer.zero_grad()
+    ...         (model(x) - 1).square().mean().backward()
+    ...         optimizer.step()
+    >>> rec.steps
+    [0, 5, 10]
+    >>> len(rec.layers["1"]["saturated"]), len(rec.parameters["0.weight"]["update_ratio"])
+    (3, 3)
+    """
+    return Record(model, every, kinds=kinds, budget=budget, live=live)
+
+
+class Record:
+    """What ``record`` gives. Lists hold one entry per sample; None where there was nothing to measure.
+
+    Attributes:
+        steps: numbers of the sampled steps.
+        losses: what was handed to ``loss`` in them.
+        layers: name -> statistic -> list: ``rms mean std saturated dead nonfinite denormal histogram`` of the output and
+            ``gradient_rms gradient_mean gradient_std gradient_nonfinite gradient_denormal gradient_histogram``.
+        kinds: name -> class. shapes: of the parameters.
+        parameters: name -> ``rms gradient_rms update_ratio`` (log10) and, of matrices, ``spectrum`` (singular values).
+        norms: name of a BatchNorm -> ``before after`` (histograms), ``batch_mean running_mean batch_std running_std`` (of its
+            first 32 channels) and the sizes of the three terms of its backward, ``term_dy term_mean term_xhat``.
+        cost: part of the time since the start that recording took.
+    """
+
+    def __init__(self, model, every=10, *, kinds=None, budget=0.05, live=False):
+        if not isinstance(model, nn.Module):
+            raise ArgumentError(f"record: model: got {type(model).__name__}; expected a Module.")
+        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+            raise ArgumentError(f"record: every: got {every!r}; expected an integer of at least 1.")
+        watched = [
+            (name or type(module).__name__, module)
+            for name, module in model.named_modules()
+            if (isinstance(module, kinds) if kinds else not any(True for _ in module.children()))
+        ]
+        if not watched:
+            names = ", ".join(kind.__name__ for kind in kinds or ())
+            raise ArgumentError(f"record: got a model without any {names or 'layers'}; expected at least one.")
+        self.steps: list[int] = []
+        self.losses: list[float | None] = []
+        self.kinds = {name: type(module).__name__ for name, module in watched}
+        self.layers: dict[str, dict[str, list]] = {name: {} for name, _ in watched}
+        self.parameters: dict[str, dict[str, list]] = {name: {} for name, _ in model.named_parameters()}
+        self.shapes = {name: list(p.shape) for name, p in model.named_parameters()}
+        self.norms: dict[str, dict[str, list]] = {name: {} for name, m in watched if isinstance(m, NORMS)}
+        self.cost = 0.0
+        self._model, self._watched, self._every, self._budget, self._live = model, watched, every, budget, live
+        self._step = -1
+        self._handles: list = []
+        self._sampling: list = []  # hooks of the sampled step
+        self._before: dict[str, np.ndarray] | None = None  # parameters before the update of the sampled step
+        self._spent = 0.0
+
+    # ------------------------------------------------------------------------------------------------------ watching
+
+    def __enter__(self) -> Record:
+        if "_glassgrad_record" in vars(self._model):
+            raise ArgumentError("record: got a model that is being recorded already; expected one record at a time.")
+        object.__setattr__(self._model, "_glassgrad_record", True)
+        self._start = time.perf_counter()
+        self._handles = [
+            self._model.register_forward_pre_hook(lambda module, args: self._begin()),
+            self._model.register_forward_hook(lambda module, args, output: self._end_of_forward()),
+        ]
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._finish()
+        for handle in self._handles + self._sampling:
+            handle.remove()
+        self._handles, self._sampling = [], []
+        object.__delattr__(self._model, "_glassgrad_record")
+        self.cost = self._spent / max(time.perf_counter() - self._start, 1e-9)
+        if self._live and self.steps:
+            print(file=sys.stderr)
+
+    def loss(self, value) -> Any:
+        """Note this step's loss if the step is sampled, and hand it through."""
+        if self._before is not None and self.steps and self.steps[-1] == self._step:
+            self.losses[-1] = float(value.item() if isinstance(value, Tensor) else value)
+        return value
+
+    def _begin(self) -> None:
+        if not self._model.training or not autograd.is_grad_enabled():
+            return
+        self._step += 1
+        if self._before is None and self._step % self._every:
+            return
+        start = time.perf_counter()
+        self._finish()
+        allowed = self._budget is None or not self.steps or self._spent <= self._budget * (start - self._start)
+        if self._step % self._every == 0 and allowed:
+            self._sample()
+        self._spent += time.perf_counter() - start
+
+    def _sample(self) -> None:
+        self.steps.append(self._step)
+        self.losses.append(None)
+        for table in (self.layers, self.parameters, self.norms):
+            for columns in table.values():
+                for values in columns.values():
+                    values.extend([None] * (len(self.steps) - 1 - len(values)))
+        for name, module in self._watched:
+            self._sampling.append(module.register_forward_hook(self._watch(name)))
+        self._before = {}
+        spectra = len(self.steps) % SPECTRUM_EVERY == 1
+        for name, p in self._model.named_parameters():
+            self._before[name] = p.data.copy()
+            self._put(self.parameters[name], rms=_rms(p.data))
+            if spectra and p.ndim == 2 and max(p.shape) <= 1024:
+                ok = bool(np.isfinite(p.data).all())
+                values = np.linalg.svd(p.data.astype(np.float64), compute_uv=False).tolist() if ok else []
+                self._put(self.parameters[name], spectrum=[_short(v) for v in values])
+            if p.requires_grad:
+                self._sampling.append(p.register_hook(self._gradient_of(name)))
+
+    def _end_of_forward(self) -> None:
+        if self._sampling:
+            hooks, self._sampling = self._sampling[: len(self._watched)], self._sampling[len(self._watched) :]
+            for handle in hooks:
+                handle.remove()
+
+    def _finish(self) -> None:
+        """After the sampled step's update: how far the parameters moved."""
+        if self._before is None:
+            return
+        before, self._before = self._before, None
+        for handle in self._sampling:
+            handle.remove()
+        self._sampling = []
+        for name, p in self._model.named_parameters():
+            old = before.get(name)
+            if old is None or old.shape != p.shape:
+                continue
+            moved, size = _rms(p.data - old), float(old.std()) if old.size > 1 else abs(float(old.reshape(-1)[0]))
+            if moved > 0 and size > 0:
+                self._put(self.parameters[name], update_ratio=_short(math.log10(moved / size)))
+        if self._live:
+            self._tell()
+
+    def _watch(self, name):
+        def hook(module, args, output):
+            if not isinstance(output, Tensor):
+                output = next((o for o in output if isinstance(o, Tensor)), None) if isinstance(output, tuple) else None
+                if output is None:
+                    return
+            start = time.perf_counter()
+            columns, y = self.layers[name], output.data
+            self._put(columns, **_statistics(y, _linear_bins))
+            slope = SLOPES.get(type(module))
+            if slope is not None:
+                some = _some(y)
+                self._put(columns, saturated=_short(float(np.mean(slope(some.astype(np.float64)) < 0.1))))
+            if isinstance(module, (nn.ReLU, nn.LeakyReLU)) and y.ndim > 1:
+                axes = tuple(i for i in range(y.ndim) if i != (1 if y.ndim == 4 else y.ndim - 1))
+                self._put(columns, dead=_short(float(np.mean(~(y > 0).any(axis=axes)))))
+            norm = name in self.norms and module.training
+            if norm:
+                self._forward_of_norm(self.norms[name], module, args[0].data, y)
+            if output.requires_grad:
+                x = args[0].data if norm else None
+                output.register_hook(lambda dy: self._gradient(name, module, x, dy.data))
+            self._spent += time.perf_counter() - start
+
+        return hook
+
+    def _gradient(self, name, module, x, dy) -> None:
+        start = time.perf_counter()
+        found = _statistics(dy, _log_bins)
+        self._put(self.layers[name], **{f"gradient_{key}": value for key, value in found.items()})
+        if x is not None:
+            self._put(self.norms[name], **_terms(module, x, dy))
+        self._spent += time.perf_counter() - start
+
+    def _gradient_of(self, name):
+        def hook(dp):
+            self._put(self.parameters[name], gradient_rms=_short(_rms(dp.data)))
+
+        return hook
+
+    def _forward_of_norm(self, columns, module, x, y) -> None:
+        axes = tuple(i for i in range(x.ndim) if i != 1)
+        self._put(
+            columns,
+            before=_linear_bins(_some(x)),
+            after=_linear_bins(_some(y)),
+            batch_mean=[_short(v) for v in x.mean(axis=axes)[:32]],
+            batch_std=[_short(v) for v in x.std(axis=axes)[:32]],
+        )
+        if module.running_mean is not None:
+            self._put(
+                columns,
+                running_mean=[_short(v) for v in module.running_mean.data[:32]],
+                running_std=[_short(v) for v in np.sqrt(module.running_var.data[:32])],
+            )
+
+    def _put(self, columns: dict[str, list], **values) -> None:
+        at = len(self.steps) - 1
+        for key, value in values.items():
+            column = columns.setdefault(key, [])
+            column.extend([None] * (at - len(column)))
+            if len(column) == at:
+                column.append(value)
+            else:
+                column[at] = value  # a module used twice in a step: the last use counts
+
+    # ------------------------------------------------------------------------------------------------------- telling
+
+    def line(self) -> str:
+        """The last sample in a line of plain words."""
+        if not self.steps:
+            return "nothing sampled yet"
+        parts = [f"step {self.steps[-1]}"]
+        if self.losses[-1] is not None:
+            parts.append(f"loss {self.losses[-1]:.3g}")
+        sizes = [c["gradient_rms"][-1] for c in self.layers.values() if c.get("gradient_rms")]
+        sizes = [size for size in sizes if size is not None]
+        if sizes:
+            parts.append(f"gradient {sizes[0]:.1e} first layer, {sizes[-1]:.1e} last")
+        worst = max(
+            ((c["saturated"][-1] or 0, n) for n, c in self.layers.items() if c.get("saturated")), default=(0, "")
+        )
+        if worst[0] > 0.5:
+            parts.append(f"{worst[0]:.0%} of {worst[1]} hardly passes a gradient")
+        ratios = [
+            c["update_ratio"][-1] for c in self.parameters.values() if len(c.get("update_ratio", ())) == len(self.steps)
+        ]
+        ratios = [r for r in ratios if r is not None]
+        if ratios:
+            parts.append(f"a step moves weights by 10^{np.median(ratios):.1f} of their spread")
+        bad = sum((c.get("nonfinite") or [0])[-1] or 0 for c in self.layers.values())
+        if bad:
+            parts.append(f"{bad:.0f} NaN or infinite outputs")
+        return " | ".join(parts)
+
+    def _tell(self) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\033[K{self.line()[:160]}", end="", file=sys.stderr, flush=True)
+        else:
+            print(self.line(), file=sys.stderr)
+
+    def __repr__(self) -> str:
+        return f"<Record of {len(self.layers)} layers, {len(self.steps)} samples: {self.line()}>"
+
+    # --------------------------------------------------------------------------------------------------------- views
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as JSON holds it."""
+        return {
+            "version": VERSION, "steps": self.steps, "losses": self.losses, "kinds": self.kinds, "shapes": self.shapes, "layers": self.layers,
+            "parameters": self.parameters, "norms": self.norms, "bins": {"span": SPAN, "decades": DECADES, "count": BINS},
+        }  # fmt: skip
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """All samples as JSON text, written to ``path`` if there is one. What is not a number is null."""
+        text = json.dumps(_plain(self.as_dict()), allow_nan=False, separators=(",", ":"))
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> Record:
+        """A record to look at, from a file that ``to_json`` wrote."""
+        found = json.loads(Path(source).read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or found.get("version") != VERSION:
+            raise ArgumentError(f"Record.from_json: got {source}; expected what to_json of version {VERSION} wrote.")
+        made = cls.__new__(cls)
+        made.__dict__.update(
+            {key: found[key] for key in ("steps", "losses", "kinds", "shapes", "layers", "parameters", "norms")}
+        )
+        made.cost, made._live = 0.0, False
+        return made
+
+    def plot(self):
+        """A matplotlib figure: gradients per layer over time, ridgelines, update ratios, spectra, BatchNorm."""
+        self._need_samples("plot")
+        from .record_plot import plot
+
+        return plot(self)
+
+    def to_html(self):
+        """A ``Page`` to step through with the arrow keys."""
+        self._need_samples("to_html")
+        from .record_page import page
+
+        return page(self)
+
+    def _need_samples(self, what: str) -> None:
+        if not any(columns.get("rms") for columns in self.layers.values()):
+            raise ArgumentError(
+                f"record: {what}: got no sample; expected one at least. Train inside `with scope.record(model):`, in training mode."
+            )
+
+
+def _some(a: np.ndarray) -> np.ndarray:
+    """Every k-th number, flat: MOST of them or fewer."""
+    flat = a.reshape(-1)
+    return flat[:: -(-flat.size // MOST)] if flat.size > MOST else flat
+
+
+def _statistics(a: np.ndarray, bins) -> dict[str, Any]:
+    some = _some(a)
+    finite = np.isfinite(some)
+    bad = some.size - int(np.count_nonzero(finite))
+    good = some[finite] if bad else some
+    if not good.size:
+        return {
+            "rms": None,
+            "mean": None,
+            "std": None,
+            "nonfinite": a.size if bad else 0,
+            "denormal": 0,
+            "histogram": [0] * BINS,
+        }
+    wide = good.astype(np.float64)
+    mean, square = float(wide.mean()), float(np.dot(wide, wide)) / wide.size
+    magnitude = np.abs(good)
+    tiny = int(np.count_nonzero((magnitude > 0) & (magnitude < np.finfo(good.dtype).tiny)))
+    return {
+        "rms": _short(math.sqrt(square)), "mean": _short(mean), "std": _short(math.sqrt(max(square - mean * mean, 0.0))),
+        "nonfinite": bad * a.size // some.size, "denormal": tiny * a.size // some.size, "histogram": bins(good),
+    }  # fmt: skip
+
+
+def _linear_bins(a: np.ndarray) -> list[int]:
+    a = a[np.isfinite(a)]
+    at = np.clip((a + SPAN) * (BINS / (2 * SPAN)), 0, BINS - 1).astype(np.intp)
+    return np.bincount(at, minlength=BINS).tolist()
+
+
+def _log_bins(a: np.ndarray) -> list[int]:
+    low, high = DECADES
+    with np.errstate(divide="ignore"):
+        decade = np.log10(np.abs(a))
+    at = np.clip((decade - low) * (BINS / (high - low)), 0, BINS - 1).astype(np.intp)
+    return np.bincount(at, minlength=BINS).tolist()
+
+
+def _terms(module, x: np.ndarray, dy: np.ndarray) -> dict[str, float | None]:
+    """Sizes of the three terms of dx = weight / sigma * (dy - mean(dy) - xhat * mean(dy * xhat)) (Ioffe & Szegedy 2015)."""
+    axes = tuple(i for i in range(x.ndim) if i != 1)
+    shape = [1] * x.ndim
+    shape[1] = x.shape[1]
+    mean, sigma = x.mean(axis=axes, keepdims=True), np.sqrt(x.var(axis=axes, keepdims=True) + module.eps)
+    xhat = (x - mean) / sigma
+    scale = (1.0 if module.weight is None else module.weight.data.reshape(shape)) / sigma
+    return {
+        "term_dy": _short(_rms(scale * dy)),
+        "term_mean": _short(_rms(scale * dy.mean(axis=axes, keepdims=True))),
+        "term_xhat": _short(_rms(scale * xhat * (dy * xhat).mean(axis=axes, keepdims=True))),
+    }
+
+
+def _short(x: float) -> float | None:
+    """Six digits, or None for what JSON can't hold."""
+    return float(f"{float(x):.6g}") if math.isfinite(x) else None
+
+
+def _plain(x):
+    if isinstance(x, dict):
+        return {key: _plain(value) for key, value in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [_plain(value) for value in x]
+    if isinstance(x, (float, np.floating)):
+        return _short(float(x))
+    return x
+
+
+def finite(values: Iterable) -> np.ndarray:
+    """A column as numbers, NaN where there was none."""
+    return np.array([math.nan if v is None else v for v in values], dtype=float)
 
 
 def _rms(x: np.ndarray) -> float:
