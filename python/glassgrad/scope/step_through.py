@@ -113,7 +113,7 @@ def step_through(loss: Tensor, names: Mapping[str, Tensor] | None = None) -> Pag
 
 def _body(drawing: Drawing) -> str:
     figures = "".join(
-        f'<figure class="{kind}" style="--least: {round(0.7 * drawing.extent(down)[0])}px">'
+        f'<figure class="{kind}" style="--least: {round(0.8 * drawing.extent(down)[0])}px">'
         f"{drawing.svg(down, 'The graph; the text above says what each step does to it')}</figure>"
         for kind, down in (("wide", False), ("narrow", True))
     )
