@@ -1,11 +1,12 @@
 """A real browser for the HTML views: headless Chromium, offline.
 
 Fixtures:
-    chromium    the browser, started once. Without Playwright or Chromium its tests are skipped, and the reason names what is
-                missing; with ``GLASSGRAD_REQUIRE_BROWSER=1`` that is an error. ``GLASSGRAD_CHROMIUM`` may name the program.
-    open_page   ``view = open_page(page, size="desktop", dark=False, motion=True)`` saves a ``scope.Page`` (or takes the path of an
-                HTML file) and opens it from file:// in a window of its own, 1280 x 800 or for "phone" 390 x 844. At the end of the test every opened view must
-                have had no console error, no uncaught exception and no request but for the file itself.
+    chromium    the browser, started once. Without Playwright or Chromium its tests are skipped, and the reason names what
+                is missing; with ``GLASSGRAD_REQUIRE_BROWSER=1`` that is an error. ``GLASSGRAD_CHROMIUM`` may name the program.
+    open_page   ``view = open_page(page, size="desktop", dark=False, motion=True)`` saves a ``scope.Page`` (or takes the path of
+                an HTML file) and opens it from file:// in a window of its own, 1280 x 800, or 390 x 844 for "phone". At the
+                end of the test every opened view must have had no console error, no uncaught exception and no request but
+                for the file itself.
 
 ``view.page`` is Playwright's page; ``view.errors`` and ``view.requests`` list what went wrong or out so far; ``view.fits()`` says
 whether nothing is wider than the window; ``view.shot(name)`` writes ``NAME.png``, of the whole page, to the folder

@@ -239,6 +239,31 @@ def test_the_page_is_small():
     assert len(str(step_through(*neuron()))) < 100_000
 
 
+def test_numbers_are_written_as_in_python(open_page, rng):
+    view = open_page(step_through(*neuron()))
+    some = [
+        0.0,
+        -0.0,
+        1.0,
+        -2.5,
+        1.125,
+        1.375,
+        100.5,
+        -101.5,
+        999.5,
+        1234.5,
+        12345.0,
+        99999.0,
+        1e5,
+        1e-3,
+        9.995e-4,
+        1e-10,
+        1e100,
+    ]
+    some += (rng.standard_normal(300) * 10.0 ** rng.integers(-7, 8, 300)).tolist()
+    assert view.page.evaluate("xs => xs.map(number)", some) == [number(x) for x in some]
+
+
 # --------------------------------------------------------------------------------------------- the ops in JavaScript
 
 OF_ONE_NUMBER = {

@@ -260,17 +260,17 @@ def test_blocks_of_other_widths_stay_apart():
     assert found == ["0.0", "0.1", "1–2.0×2", "1–2.1×2", "loss"]
 
 
-def test_a_model_that_is_not_in_the_graph():
+def test_what_can_not_be_drawn(rng):
     w = scalar(1.0)
     with pytest.raises(ArgumentError, match="without a parameter in this graph"):
         draw(w * w, model=nn.Linear(2, 2))
     with pytest.raises(ArgumentError, match="expected an nn.Module"):
         draw(w * w, model="net")
-    y = w
-    for _ in range(6100):
-        y = y * w
-    with pytest.raises(ArgumentError, match="got 6101 boxes; expected at most 6000"):
-        draw(y)
+    made = [w]
+    for a in rng.integers(1, 60, 6100).tolist():
+        made.append(made[-1] * made[max(-a, -len(made))])
+    with pytest.raises(ArgumentError, match="boxes; expected at most 6000"):
+        draw(made[-1], {})
 
 
 def test_different_blocks_stay_apart():
@@ -279,17 +279,37 @@ def test_different_blocks_stay_apart():
     assert "×" not in "".join(titles(draw(loss, {}, model=model)))
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["folded", "alone"])
-def test_five_thousand_nodes(named):
-    tower = Tower(900) if named else scalar(1.0)
-    if named:
+@pytest.mark.parametrize("kind", ["blocks", "loop", "tangle"])
+def test_five_thousand_nodes(kind, rng):
+    w = scalar(1.0)
+    tower = Tower(900)
+    if kind == "blocks":
         loss = tower(gg.randn(2, 4)).mean()
-    else:
-        loss = tower
+    elif kind == "loop":
+        loss = w
         for _ in range(2500):
-            loss = loss * 0.999 + tower
+            loss = loss * 0.999 + w
+    else:
+        made = [w]
+        for a, b in rng.integers(1, 20, (5000, 2)).tolist():
+            made.append(made[-1] * made[max(-a - b, -len(made))])
+        loss, made = made[-1], None
     start = time.perf_counter()
     drawing = draw(loss)
     ElementTree.fromstring(drawing._repr_svg_())
-    assert time.perf_counter() - start < 5  # 0.2 s; a loop over pairs of boxes would take minutes
-    assert len(drawing.boxes) < 10 if named else len(drawing.boxes) == 5001
+    assert time.perf_counter() - start < 5  # 0.3 s; a loop over pairs of boxes would take minutes
+    if kind == "loop":
+        assert titles(drawing) == ["w", "× 0.999", "+×2499", "× 0.999×2499", "loss"]
+    assert len(drawing.boxes) < 10 if kind != "tangle" else len(drawing.boxes) > 4000
+
+
+def test_a_loop_folds_with_the_inputs_of_its_rounds():
+    cell, h = nn.Linear(4, 4), gg.zeros(1, 4)
+    xs = [gg.randn(1, 4, requires_grad=True) for _ in range(40)]
+    for x in xs:
+        h = (cell(h) + x).tanh()
+    loss = h.sum()
+    # One round starts with "+": the first linear has a constant as input, the others what tanh made.
+    assert titles(draw(loss)) == [
+        "xs[0]×39", "x", "linear", "+×39", "tanh×39", "linear×39", "+", "h", "loss",
+    ]  # fmt: skip

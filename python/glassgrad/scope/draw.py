@@ -20,7 +20,7 @@ from ..nn import Module
 from ..tensor import Tensor
 from .fold import Group, fold
 from .layout import layout
-from .trace import Step, check_end, names_in, number, read, skeleton, trace
+from .trace import Step, check_end, names_in, number, plain, read, skeleton, trace
 
 READABLE = 64  # boxes: more need folding, or become small
 LIMIT = 6000  # boxes: more, and a browser no longer scrolls
@@ -50,8 +50,8 @@ def draw(loss: Tensor, names: Mapping[str, Tensor] | None = None, *, model: Modu
     """The graph behind ``loss`` as a picture. A notebook shows it; ``.save("graph.svg")`` writes it.
 
     Up to 64 single numbers: each box has its value and gradient, each edge its local derivative. Other graphs: shapes. A graph of
-    more than 64 boxes is folded: one box per module, and blocks that are alike once, with "×12". Ops that belong to no module
-    stay boxes of their own.
+    more than 64 boxes is folded: one box per module, and blocks that are alike once, with "×12"; so are the rounds of a loop if
+    that is not enough. Other ops stay boxes of their own.
 
     Args:
         loss: one number that requires grad.
@@ -60,7 +60,7 @@ def draw(loss: Tensor, names: Mapping[str, Tensor] | None = None, *, model: Modu
             a small graph is folded too.
 
     Raises:
-        GraphError: no graph. ArgumentError: more than 6,000 boxes that no module folds.
+        GraphError: no graph. ArgumentError: more than 6,000 boxes.
 
     >>> import glassgrad as gg
     >>> from glassgrad.scope import draw
@@ -76,19 +76,20 @@ def draw(loss: Tensor, names: Mapping[str, Tensor] | None = None, *, model: Modu
     found = skeleton(loss, names)
     steps = list(found.values())
     read(found, loss, names)
-    if len(steps) > READABLE and model is None:
-        model = _model(steps, names)
-    groups = [] if model is None else fold(steps, model, READABLE)
-    if max(len(groups), 0 if groups else len(steps)) > LIMIT:
-        raise ArgumentError(
-            f"draw: got {len(groups or steps)} boxes; expected at most {LIMIT}. model= folds by module what one computed."
-        )
-    if groups:
+    for step in steps:
+        for operand in step.operands:
+            operand.value = plain(operand.value)
+    if len(steps) > READABLE or model is not None:
+        groups = fold(steps, _model(steps, names) if model is None else model, READABLE)
+        if len(groups) > LIMIT:
+            raise ArgumentError(
+                f"draw: got {len(groups)} boxes; expected at most {LIMIT}. model= folds by module what one computed."
+            )
         return Drawing(_folded(groups))
     small = len(steps) <= READABLE and all(np.size(step.value) == 1 for step in steps)
     if small and all(getattr(step.node, "saved", ()) is not None for step in steps):
         return Drawing(numbers(trace(loss, names)))
-    return Drawing(_shapes(steps))
+    return Drawing(_sizes(steps))
 
 
 def _model(steps: Sequence[Step], names: Mapping[str, Tensor]) -> Module | None:
@@ -126,14 +127,13 @@ def size_of(x: Any) -> str:
     return "×".join(map(str, np.shape(x))) or "1"
 
 
-def _shapes(steps: Sequence[Step]) -> list[Box]:
+def _sizes(steps: Sequence[Step]) -> list[Box]:
     at = {step: i for i, step in enumerate(steps)}
-    small = len(steps) > READABLE
     return [
         Box(
             step.title,
-            step.symbol if step.name and not small else "",
-            [] if small or step.value is None else [("size", size_of(step.value), "--value")],
+            step.symbol if step.name else "",
+            [] if step.value is None else [("size", size_of(step.value), "--value")],
             not step.op,
             [at[source] for source, _ in step.inputs],
         )
@@ -143,14 +143,15 @@ def _shapes(steps: Sequence[Step]) -> list[Box]:
 
 def _folded(groups: Sequence[Group]) -> list[Box]:
     boxes = []
+    small = len(groups) > READABLE  # titles only
     for group in groups:
         last = group.steps[-1]
         rows = []
-        if any(step.op for step in group.steps):
+        if last.op and group.title != last.title and not small:
             ops = list(dict.fromkeys(step.op for step in group.steps))
             words = ops[0] if len(ops) == 1 else f"{ops[0]} +{len(group.steps) - 1}"
             rows.append(("op" if len(group.steps) == 1 else "ops", words, "--ink"))
-        if last.value is not None:
+        if last.value is not None and not small:
             rows.append(("size", size_of(last.value), "--value"))
         note = f"×{group.times}" if group.times > 1 else ""
         boxes.append(Box(group.title, note, rows, not last.op, group.sources))

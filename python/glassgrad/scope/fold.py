@@ -1,4 +1,4 @@
-"""Fold: a graph of thousands of ops as a few dozen boxes, one per module call, repeated blocks once.
+"""Fold: a graph of thousands of ops as a few dozen boxes, one per module call, repeated blocks and rounds of a loop once.
 
 No forward is run again: an op belongs to the module whose parameter it takes, and an op without one to what lies between its
 neighbours, so ReLU after ``0`` and before ``2`` of a Sequential is ``1``, and softmax between ``attn.qkv`` and ``attn.proj``
@@ -10,9 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..errors import ArgumentError
 from ..nn import Module, ModuleList, Parameter, Sequential
 from .trace import Step
+
+PERIOD = 64  # ops of a loop's longest body
+ROUNDS = 3  # fewer are drawn one by one
 
 Path = tuple[str, ...]
 
@@ -34,20 +39,29 @@ class Group:
     sources: list[int] = field(default_factory=list)
 
 
-def fold(steps: Sequence[Step], model: Module, limit: int) -> list[Group]:
-    """Groups in the order in which they run: as fine as modules go, coarser if that would be more than ``limit``."""
-    parameters = {id(p) for p in model.parameters()}
+def fold(steps: Sequence[Step], model: Module | None, limit: int) -> list[Group]:
+    """Groups in the order in which they run: as fine as modules go, coarser if that would be more than ``limit``.
+
+    Loops, which repeat the same ops without a module for each round, are folded only then.
+    """
+    parameters = set() if model is None else {id(p) for p in model.parameters()}
     shown = [step for step in steps if id(step.node) not in parameters]
-    if len(shown) == len(steps):
+    if model is not None and len(shown) == len(steps):
         raise ArgumentError(
             f"draw: model: got a {type(model).__name__} without a parameter in this graph; expected one."
         )
-    paths = _paths(shown, model)
+    paths = {} if model is None else _paths(shown, model)
     first, labels, times = _repeats(shown, paths)
-    for depth in range(max((len(p) for p in paths.values()), default=1), 0, -1):
-        groups = _groups(shown, paths, first, labels, times, depth)
-        if len(groups) <= limit:
-            break
+    rounds: dict[Step, int] = {}
+    deepest = max((len(p) for p in paths.values()), default=0)
+    groups = _groups(shown, paths, first, labels, times, rounds, deepest)
+    if len(groups) > limit:
+        first_rounds, rounds = _loops([step for step in shown if step.op and step not in first], shown, paths)
+        first |= first_rounds
+        for depth in range(deepest, 0 if deepest else -1, -1):
+            groups = _groups(shown, paths, first, labels, times, rounds, depth)
+            if len(groups) <= limit:
+                break
     return groups
 
 
@@ -154,25 +168,64 @@ def _shapes(step: Step) -> list[tuple[int, ...]]:
     return [source.node.shape for source, _ in step.inputs if isinstance(source.node, Parameter)]
 
 
-def _groups(shown, paths, first, labels, times, depth) -> list[Group]:
+def _loops(ops: list[Step], shown: list[Step], paths: dict[Step, Path]) -> tuple[dict[Step, Step], dict[Step, int]]:
+    """Stretches of ops that come again and again: (step -> its twin in the first round, step -> how many rounds)."""
+    place = {step: i for i, step in enumerate(ops)}
+    uses: dict[Step, int] = {}
+    for step in shown:
+        for source, _ in step.inputs:
+            uses[source] = uses.get(source, 0) + 1
+
+    def key(step: Step) -> tuple:
+        # Where inputs come from is a part of it: how many ops back, or from outside the loop.
+        back = [place[step] - place[s] if s in place else -1 for s, _ in step.inputs]
+        return paths.get(step, ()), step.symbol, tuple(min(b, PERIOD) for b in back), np.shape(step.value)
+
+    keys = [key(step) for step in ops]
+    first: dict[Step, Step] = {}
+    rounds: dict[Step, int] = {}
+    start = 0
+    while start < len(ops):
+        period, count = 1, 1
+        for p in range(1, min(PERIOD, (len(ops) - start) // ROUNDS) + 1):
+            if keys[start] != keys[start + p]:
+                continue
+            body, n = keys[start : start + p], 1
+            while keys[start + n * p : start + (n + 1) * p] == body:
+                n += 1
+            if n >= ROUNDS and n * p > period * count:
+                period, count = p, n
+        for i in range(start, start + period * count):
+            twin = ops[start + (i - start) % period]
+            rounds[twin] = count
+            if ops[i] is not twin:
+                first[ops[i]] = twin
+                for (mine, _), (its, _) in zip(ops[i].inputs, twin.inputs, strict=True):
+                    if mine is not its and not mine.op and not its.op and uses[mine] == 1:
+                        first[mine], rounds[its] = its, count  # an input of each round
+        start += period * count
+    return first, rounds
+
+
+def _groups(shown, paths, first, labels, times, rounds, depth) -> list[Group]:
     groups: list[Group] = []
     at: dict[Step, int] = {}
     before: Path | None = None
     for step in shown:
-        if not step.op:
+        if not step.op and step not in first:
             at[step] = len(groups)
-            groups.append(Group(step.name or "input", [step]))
+            groups.append(Group(step.title, [step], rounds.get(step, 1)))
     for step in shown:
         if step in first or not step.op:
             continue
         path = paths.get(step, ())[:depth]
         # Ops of one module that run one after the other: such groups never wait for each other in a circle.
-        if path and path == before:
+        if path and path == before and rounds.get(step) == rounds.get(groups[-1].steps[-1]):
             groups[-1].steps.append(step)
         else:
             prefixes = [path[: k + 1] for k in range(len(path))]
             title = ".".join(labels.get(prefix, prefix[-1]) for prefix in prefixes) or step.title
-            count = 1
+            count = rounds.get(step, 1)
             for prefix in prefixes:
                 count *= times.get(prefix, 1)
             groups.append(Group(title, [step], count))

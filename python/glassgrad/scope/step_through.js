@@ -137,10 +137,11 @@ const BOXES = STEPS.map((s, k) => drawn(`box="${k}"`));
 const ARROWS = STEPS.map((s, k) => s.operands.filter(o => o.from !== null).map((o, n) => drawn(`arrow="${k}.${n}"`)));
 let at = 0, wrong = false;
 
-// As number() in trace.py: three digits, and a minus as wide as a plus.
+// As number() in trace.py: three digits, ties to the even one as Python rounds them, and a minus as wide as a plus.
 function number(x) {
   if (!isFinite(x)) return isNaN(x) ? "nan" : x > 0 ? "inf" : "−inf";
   const plain = x === 0 || Math.abs(x) >= 1e-3 && Math.abs(x) < 1e5;
+  if (/^\d\.\d[02468]50*e/.test(Math.abs(x).toExponential(40))) x *= 1 - Number.EPSILON;
   let text = plain ? x.toPrecision(3) : x.toExponential(2);
   if (plain && text.includes(".")) text = text.replace(/\.?0+(?=e|$)/, "");
   return text.replace(/e([+-])(\d)$/, "e$10$2").replace(/-/g, "−");
@@ -277,8 +278,9 @@ function details(phase, i, backward, gradients) {
 <p>value <b class="v">${phase === "start" ? "" : show(s.value)}</b> ${phase === "start" ? "" : strip(s.value)}</p>
 ${g === null ? "" : `<p>incoming gradient <b class="g">${norm(g)}</b> ${strip(g)}</p>`}
 ${rows && `<div class="scroll"><table><tr><th>input<th>value<th>local derivative<th>sends back<th>its gradient${rows}</table></div>`}
-${s.line ? `<p class="muted">your line</p><pre>${escape(s.line)}</pre>` : ""}
-${lesson.source ? `<p class="muted">${escape(lesson.where)}</p><pre tabindex="0">${escape(lesson.source)}</pre>` : ""}`;
+${s.line ? `<p class="muted">your line</p><pre tabindex="0">${escape(s.line)}</pre>` : ""}
+${lesson.source ? `<p class="muted">${escape(lesson.where)}</p><pre tabindex="0">${escape(lesson.source)}</pre>` : ""}
+${s.op && !s.line ? '<p class="muted">Build the graph under <code>gg.autograd.detect_anomaly()</code>, and your own line stands here too.</p>' : ""}`;
 }
 
 function inputs() {

@@ -53,7 +53,7 @@ table { border-collapse: collapse; width: 100%; margin: 10px 0; font-size: 15px;
 th { text-align: left; font-weight: 400; color: var(--muted); font-size: 13px; } td, th { padding: 4px 10px 4px 0; vertical-align: top; }
 tr + tr td { border-top: 1px solid var(--grid); } .v { color: var(--value); } .g { color: var(--gradient); }
 .formula { font: 15px ui-monospace, Menlo, Consolas, monospace; } .muted { color: var(--muted); font-size: 14px; }
-pre { overflow-x: auto; background: var(--box); border: 1px solid var(--grid); border-radius: 8px; padding: 8px 10px; margin: 4px 0 8px;
+pre { overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; background: var(--box); border: 1px solid var(--grid); border-radius: 8px; padding: 8px 10px; margin: 4px 0 8px;
   font: 13px/1.45 ui-monospace, Menlo, Consolas, monospace; }
 .input { display: grid; grid-template-columns: minmax(3em, 1fr) 7em minmax(80px, 2fr); gap: 8px; align-items: center; margin-bottom: 8px; }
 .input input { min-height: 36px; width: 100%; padding: 2px 8px; } .input input[type=range] { padding: 0; accent-color: var(--value); }
@@ -113,7 +113,7 @@ def step_through(loss: Tensor, names: Mapping[str, Tensor] | None = None) -> Pag
 
 def _body(drawing: Drawing) -> str:
     figures = "".join(
-        f'<figure class="{kind}" style="--least: {round(0.7 * drawing.extent(down)[0])}px">'
+        f'<figure class="{kind}" style="--least: {round(0.8 * drawing.extent(down)[0])}px">'
         f"{drawing.svg(down, 'The graph; the text above says what each step does to it')}</figure>"
         for kind, down in (("wide", False), ("narrow", True))
     )

@@ -364,5 +364,5 @@ def number(x: float) -> str:
     >>> number(-0.12345), number(5.0), number(1e-7)
     ('−0.123', '5', '1.00e−07')
     """
-    text = f"{x:.3g}" if x == 0 or 1e-3 <= abs(x) < 1e5 else f"{x:.2e}"
+    text = f"{x + 0.0:.3g}" if x == 0 or 1e-3 <= abs(x) < 1e5 else f"{x:.2e}"  # + 0.0: no minus before 0
     return text.replace("-", "−")
