@@ -15,4 +15,29 @@ from .thermometer import per_layer, thermometer
 from .trace import Step, trace
 from .twin import Divergence, Twin, twin
 
-__all__ = ["CODES", "Divergence", "Factor", "Finding", "Forecast", "Layer", "Level", "Page", "Proof", "Receipt", "Recorder", "Report", "Step", "Twin", "doctor", "draw", "explain", "forecast", "per_layer", "step_through", "theory", "thermometer", "trace", "twin"]
+__all__ = [
+    "CODES",
+    "Divergence",
+    "Factor",
+    "Finding",
+    "Forecast",
+    "Layer",
+    "Level",
+    "Page",
+    "Proof",
+    "Receipt",
+    "Recorder",
+    "Report",
+    "Step",
+    "Twin",
+    "doctor",
+    "draw",
+    "explain",
+    "forecast",
+    "per_layer",
+    "step_through",
+    "theory",
+    "thermometer",
+    "trace",
+    "twin",
+]
