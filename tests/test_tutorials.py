@@ -246,6 +246,21 @@ def test_a_claim_that_fails_is_an_error(shelf, capsys):
     assert "glassgrad: claim: one: 2, theory 1: got 2; expected = 1 within 1.0%" in capsys.readouterr().err
 
 
+def test_out_that_is_a_file(shelf, capsys):
+    Path("taken").write_text("")
+    assert cli.main(["tutorial", "5", "--out", "taken"]) == 2
+    assert "--out: got 'taken', which cannot be made a folder" in capsys.readouterr().err
+
+
+def test_control_c_stops_it(shelf, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(school, "run", stop)
+    assert cli.main(["tutorial", "5"]) == 130
+    assert capsys.readouterr().err == "glassgrad: stopped\n"
+
+
 def test_run_all(shelf, capsys):
     assert cli.main(["tutorial", "all", "--out", "there"]) == 1
     out = capsys.readouterr().out

@@ -128,12 +128,17 @@ for name, ours, theirs in zip("wxbt", (w, x, b, t), tensors, strict=True):
 # The whole computation as a picture. Blue: values, from left to right. Orange: slopes of ``L``, from right to left. Each
 # arrow carries its local slope, so every orange number is the sum, over the arrows that leave its box, of the arrow's
 # number times the orange number where it leads.
+#
+# The page shows the same one step at a time: the arrow keys walk forward and back, any input can be changed, and a button
+# runs backward in a wrong order, to show why ``order`` is needed.
 
 names = dict(zip("wxbt", tensors, strict=True))
-ax = scope.draw(neuron(*tensors), names).plot()
+loss = neuron(*tensors)
+ax = scope.draw(loss, names).plot()
 lesson.picture(
     ax.figure, "neuron", alt="The graph of the neuron, inputs left and loss right, with every value and slope."
 )
+lesson.page(scope.step_through(loss, names), "step_through")
 
 # %%
 # A slope is a tangent

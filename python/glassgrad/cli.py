@@ -37,6 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     except GlassgradError as error:
         print(f"glassgrad: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("glassgrad: stopped", file=sys.stderr)
+        return 130  # what a shell reports for Ctrl-C
 
 
 def _run(command: str, argv: list[str]) -> int:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import lesson
-from .demo import check_packages, plain
+from .demo import check_packages, make_folder, plain
 from .errors import ArgumentError
 from .locate import roots
 
@@ -99,6 +99,7 @@ def run(tutorial: Tutorial, folder: Path, ask: bool = False) -> lesson.Session:
     """
     from matplotlib import pyplot
 
+    make_folder(folder)
     start = time.perf_counter()
     with pyplot.rc_context(), lesson.session(folder, ask) as session:
         try:
@@ -115,7 +116,6 @@ def run(tutorial: Tutorial, folder: Path, ask: bool = False) -> lesson.Session:
         "exercises": len(session.exercises),
         "solved": session.solved,
     }
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "claims.json").write_text(json.dumps(plain(summary), indent=1, allow_nan=False), encoding="utf-8")
     return session
 
@@ -163,7 +163,9 @@ def _count(things, word: str) -> str:
 
 def _one(tutorial: Tutorial, folder: Path) -> int:
     ask = sys.stdin is not None and sys.stdin.isatty()
-    print(f"{tutorial.number}  {tutorial.title}\n    {tutorial.question}\n")
+    lesson.say(f"{tutorial.number}  {tutorial.title}")
+    lesson.say(tutorial.question)
+    print()
     session = run(tutorial, folder, ask)
     print(f"\nHeld: {_count(session.claims, 'claim')}. Pictures and pages: {folder}{os.sep}")
     if session.exercises:

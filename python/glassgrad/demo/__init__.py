@@ -34,16 +34,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fast", action="store_true", help="40 steps per training: seconds, but nothing gets learned")
     args = parser.parse_args(argv)
     check_packages()
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArgumentError(
-            f"--out: got {str(args.out)!r}, which cannot be made a folder ({error.strerror}); expected one."
-        ) from None
+    make_folder(args.out)
     results, steps, samples = run(args.seed, args.fast)
     results["command"] = " ".join(["glassgrad demo", *map(shlex.quote, sys.argv[1:] if argv is None else argv)])
     _write(args.out, results, steps, samples)
     return 0
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder that ``--out`` names, unless it is there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(
+            f"--out: got {str(path)!r}, which cannot be made a folder ({error.strerror}); expected one."
+        ) from None
 
 
 def check_packages() -> None:
