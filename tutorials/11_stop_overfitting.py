@@ -110,7 +110,7 @@ lesson.picture(figure, "by_heart", "Losses over steps: without a remedy it falls
 # mean square 1. Without a remedy the fit gives some w*. What becomes of it?
 #
 # * L2: minimising ½ (w - w*)² + ½ α w² gives **w* / (1 + α)**: every weight is made smaller by the same factor.
-# * L1 adds α |w|: its pull does not weaken near 0. It moves w by α and leaves at **exactly 0** what is smaller than α.
+# * L1 adds ``α |w|``: its pull does not weaken near 0. It moves w by α and leaves at **exactly 0** what is smaller than α.
 # * Dropout of the inputs adds noise, in the mean ½ p / (1 - p) w². That is L2 in disguise, α = p / (1 - p), so the weight
 #   becomes **(1 - p) w*** (Srivastava et al. 2014).
 
@@ -174,7 +174,7 @@ lesson.picture(
 # and flat in others. These directions are the eigenvectors of H = Xᵀ X / N, its eigenvalues λ say how steep the bowl is. A
 # steep direction is one in which the images differ much; in a flat one they hardly differ, and noise decides. In each,
 # L2 leaves the part **λ / (λ + α)** of w* (Goodfellow et al. 2016, ch. 7). There is a remedy that needs no penalty: *stop
-# early*. After τ steps of size ε from 0, gradient descent is at the part **1 - (1 - ε λ)^τ**, nearly the same if τ = 1 / (ε α).
+# early*. After τ steps of size ε from 0, gradient descent is at the part **1 - (1 - ε λ)^τ**: with τ = 1 / (ε α) much alike.
 
 odd = (labels % 2 * 2 - 1).float().reshape(-1, 1)  # is the digit odd (1) or even (-1)?
 eigenvalues, V = np.linalg.eigh((images.T @ images / len(images)).double().numpy())
