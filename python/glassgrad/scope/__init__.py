@@ -9,6 +9,7 @@ from .draw import draw
 from .explain import Factor, Receipt, explain
 from .forecast import Forecast, Level, forecast
 from .page import Page
+from .profile import Event, Kept, Profile, kept, profile
 from .record import Layer, Record, Recorder, record
 from .step_through import step_through
 from .thermometer import per_layer, thermometer
@@ -19,11 +20,14 @@ __all__ = [
     "CODES",
     "Divergence",
     "Factor",
+    "Event",
     "Finding",
     "Forecast",
+    "Kept",
     "Layer",
     "Level",
     "Page",
+    "Profile",
     "Proof",
     "Receipt",
     "Record",
@@ -35,7 +39,9 @@ __all__ = [
     "draw",
     "explain",
     "forecast",
+    "kept",
     "per_layer",
+    "profile",
     "record",
     "step_through",
     "theory",
