@@ -839,7 +839,10 @@ def _at_last(check: Callable[[_Look, str], Seen]) -> Callable[[_Case], Seen]:
 
 
 def _lr_too_high(case: _Case) -> Seen:
-    """A tenth or a hundredth of the learning rate gets to half of the loss or less in as many steps, and this one did not get far."""
+    """The loss did not halve, and a tenth or a hundredth of the learning rate gets to half of it in as many steps.
+
+    Or it rose, and the smaller one lowers it by 5 % at least: a training that has converged only trembles.
+    """
     course = case.course
     if course.finite and course.end < 0.5 * course.losses[0]:
         return
@@ -847,7 +850,7 @@ def _lr_too_high(case: _Case) -> Seen:
         other = case.with_lr(factor)
         if (
             other.finite
-            and other.end < other.losses[0]
+            and other.end < 0.95 * other.losses[0]
             and (other.end < 0.5 * course.end or (course.end > course.losses[0] and other.end < 0.9 * course.end))
         ):
             case.patient.better_lr = factor
