@@ -27,6 +27,7 @@ html_static_path = ["static"]
 html_css_files = ["glassgrad.css"]
 html_title = "glassgrad"
 html_show_sphinx = False
+html_show_copyright = False
 html_theme_options = {"top_of_page_buttons": []}
 
 sphinx_gallery_conf = {
