@@ -4,10 +4,12 @@ Drawing needs matplotlib (``pip install "glassgrad[viz]"``), which is imported w
 """
 
 from . import theory
+from .boundary import Boundary, boundary
 from .doctor import CODES, Finding, Proof, Report, doctor
 from .draw import draw
 from .explain import Factor, Receipt, explain
 from .forecast import Forecast, Level, forecast
+from .landscape import Landscape, landscape
 from .page import Page
 from .profile import Event, Kept, Profile, kept, profile
 from .record import Layer, Record, Recorder, record
@@ -17,6 +19,7 @@ from .trace import Step, trace
 from .twin import Divergence, Twin, twin
 
 __all__ = [
+    "Boundary",
     "CODES",
     "Divergence",
     "Factor",
@@ -24,6 +27,7 @@ __all__ = [
     "Finding",
     "Forecast",
     "Kept",
+    "Landscape",
     "Layer",
     "Level",
     "Page",
@@ -35,11 +39,13 @@ __all__ = [
     "Report",
     "Step",
     "Twin",
+    "boundary",
     "doctor",
     "draw",
     "explain",
     "forecast",
     "kept",
+    "landscape",
     "per_layer",
     "profile",
     "record",

@@ -20,6 +20,7 @@ from .. import random as random_
 from ..errors import ArgumentError, GlassgradError
 from ..op import OpNode, run
 from ..tensor import Tensor, wrap
+from .plotting import COLD, GOOD, pyplot_for
 
 TrainStep = Callable[[Any, Callable, Any, Tensor, Tensor], Tensor]
 PROOF_STEPS = 50
@@ -164,12 +165,7 @@ class Proof:
 
     def plot(self, ax=None):
         """Both losses over steps, on a matplotlib ``Axes``, which is returned."""
-        from .thermometer import COLD, GOOD
-
-        if ax is None:
-            from matplotlib import pyplot
-
-            ax = pyplot.subplots()[1]
+        ax = pyplot_for("doctor").subplots()[1] if ax is None else ax
         ax.plot(self.before, color=COLD, label="as it was")
         ax.plot(self.after, color=GOOD, label=f"with the remedy for {self.code}")
         ax.set(xlabel="step", ylabel="loss")

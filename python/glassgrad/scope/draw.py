@@ -20,6 +20,7 @@ from ..nn import Module
 from ..tensor import Tensor
 from .fold import Group, fold
 from .layout import layout
+from .plotting import pyplot_for
 from .trace import Step, check_end, names_in, number, plain, read, skeleton, trace
 
 READABLE = 64  # boxes: more need folding, or become small
@@ -299,7 +300,7 @@ class Drawing:
         else:
             figure = self.plot().figure
             figure.savefig(path)
-            _pyplot().close(figure)
+            pyplot_for("draw").close(figure)
         return path
 
     # ----------------------------------------------------------------------------------------------------- matplotlib
@@ -310,7 +311,7 @@ class Drawing:
         Args:
             colours: of ``ink muted surface line box value gradient``; what is left out has a default.
         """
-        pyplot = _pyplot()
+        pyplot = pyplot_for("draw")
         from matplotlib import patches
         from matplotlib.path import Path as Outline
 
@@ -366,11 +367,3 @@ def _middle(curve: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """The point halfway along a cubic curve."""
     x, y = (sum(w * point[axis] for w, point in zip((1, 3, 3, 1), curve, strict=True)) / 8 for axis in (0, 1))
     return x, y
-
-
-def _pyplot():
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ArgumentError(f'draw: got no matplotlib ({error}); expected it. pip install "glassgrad[viz]"') from None
-    return pyplot

@@ -16,10 +16,11 @@ import numpy as np
 
 from .. import autograd, nn
 from ..autograd import Node
-from ..errors import ArgumentError, DTypeError, GraphError, message
+from ..errors import DTypeError, GraphError, message
 from ..op import OpNode
 from ..tensor import Tensor, wrap
-from .thermometer import COLD, GOOD, HOT, power
+from .plotting import COLD, GOOD, HOT, pyplot_for
+from .thermometer import power
 
 _SLOPES = "relu leaky_relu elu gelu gelu_tanh silu softplus logsigmoid sigmoid tanh softmax log_softmax"
 _NORMS = "batch_norm batch_norm_eval layer_norm"
@@ -145,12 +146,9 @@ class Receipt:
         Args:
             ax: a matplotlib ``Axes`` to draw on; a new figure, as high as the receipt is long, without.
         """
-        try:
-            from matplotlib import patches, pyplot, ticker
-        except ImportError as error:
-            raise ArgumentError(
-                f'plot: got no matplotlib ({error}); expected it. pip install "glassgrad[viz]"'
-            ) from None
+        pyplot = pyplot_for("plot")
+        from matplotlib import patches, ticker
+
         if ax is None:
             height = 1.5 + 0.26 * max(len(self.factors), 3)
             ax = pyplot.subplots(figsize=(8.6, height), layout="constrained")[1]

@@ -29,6 +29,7 @@ from ..backends import selected, use_backend
 from ..backends.protocol import Backend, Kernels
 from ..errors import ArgumentError, DTypeError, message
 from ..tensor import Tensor, wrap
+from .plotting import pyplot_for
 from .thermometer import GOOD, MARKERS, powers_of_ten, temperature
 
 RUNS = 8, 64  # at least, at most
@@ -410,12 +411,9 @@ class Forecast:
         Args:
             axes: two matplotlib ``Axes`` to draw on; a new figure without.
         """
-        try:
-            from matplotlib import pyplot, ticker
-        except ImportError as error:
-            raise ArgumentError(
-                f'plot: got no matplotlib ({error}); expected it. pip install "glassgrad[viz]"'
-            ) from None
+        pyplot = pyplot_for("plot")
+        from matplotlib import ticker
+
         if axes is None:
             axes = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")[1]
         numbers = np.arange(1, len(self.levels) + 1)

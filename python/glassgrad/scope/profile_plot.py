@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from ..errors import ArgumentError
+from .plotting import COLD, GOOD, HOT, styled
 from .profile import Profile, limits
-from .thermometer import COLD, GOOD, HOT
 
-GREY = "#5d6673"
 PHASES = {"forward": COLD, "backward": HOT, "update": GOOD, "": "#c9ced6"}
 MARKERS = {"forward": "o", "backward": "^", "update": "s"}
 
 
 def plot(profile: Profile):
-    try:
-        import matplotlib
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ArgumentError(
-            f'profile: plot: got no matplotlib ({error}); expected it. pip install "glassgrad[viz]"'
-        ) from None
-    with matplotlib.rc_context(fname=str(Path(__file__).parent.parent / "demo" / "glassgrad.mplstyle")):
+    with styled("profile") as pyplot:
         figure, (bars, roof, memory) = pyplot.subplots(
             1, 3, figsize=(14, 4.4), layout="constrained", width_ratios=(1.25, 1, 1)
         )

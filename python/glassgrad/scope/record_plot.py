@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from ..errors import ArgumentError
+from .plotting import COLD, GOOD, GREY, HOT, INK, styled
 from .record import BINS, DECADES, SPAN, Record, finite
-from .thermometer import COLD, GOOD, HOT, powers_of_ten
+from .thermometer import powers_of_ten
 
-INK, GREY = "#1b1f24", "#5d6673"
 RIDGES = 12
 
 
 def plot(record: Record):
     """Six panels: gradients, activations and gradients over time, update ratios, weight spectra, BatchNorm or saturation."""
-    try:
-        import matplotlib
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ArgumentError(
-            f'record: plot: got no matplotlib ({error}); expected it. pip install "glassgrad[viz]"'
-        ) from None
-    with matplotlib.rc_context(fname=str(Path(__file__).parent.parent / "demo" / "glassgrad.mplstyle")):
+    with styled("record") as pyplot:
         figure, axes = pyplot.subplots(2, 3, figsize=(14, 7.6), layout="constrained")
         panels = (_thermometer, _activations, _gradients, _updates, _spectra, _norms if record.norms else _saturation)
         for ax, draw in zip(axes.flat, panels, strict=True):

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import ArgumentError
+from .plotting import COLD, GOOD, HOT, pyplot_for
 from .record import Layer
 
-# Okabe and Ito's colours, told apart by colour-blind readers; the markers repeat what the colours say.
-COLD, GOOD, HOT = "#0072b2", "#009e73", "#d55e00"
 MARKERS = {COLD: "v", GOOD: "o", HOT: "^"}
 
 
@@ -104,10 +103,4 @@ def powers_of_ten(ax) -> None:
 
 
 def _axes():
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ArgumentError(
-            f'thermometer: got no matplotlib ({error}); expected it. pip install "glassgrad[viz]"'
-        ) from None
-    return pyplot.subplots()[1]
+    return pyplot_for("thermometer").subplots()[1]

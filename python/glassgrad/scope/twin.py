@@ -20,7 +20,8 @@ from .. import nn, optim, random
 from ..compare import ulps
 from ..errors import ArgumentError, DTypeError, ShapeError, message
 from ..tensor import Tensor
-from .thermometer import COLD, HOT, powers_of_ten
+from .plotting import COLD, HOT, pyplot_for
+from .thermometer import powers_of_ten
 
 Build = Callable[[], nn.Module]
 Batch = tuple[Tensor, Tensor]
@@ -112,12 +113,7 @@ class Twin:
         Args:
             axes: two matplotlib ``Axes`` to draw on; a new figure without.
         """
-        try:
-            from matplotlib import pyplot
-        except ImportError as error:
-            raise ArgumentError(
-                f'plot: got no matplotlib ({error}); expected it. pip install "glassgrad[viz]"'
-            ) from None
+        pyplot = pyplot_for("plot")
         if axes is None:
             axes = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")[1]
         left, right = axes
