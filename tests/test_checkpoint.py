@@ -39,7 +39,7 @@ def test_less_is_kept():
     x = gg.randn(64, 16, requires_grad=True)
     whole = sum(k.bytes for k in scope.kept(model(x).sum()))
     pieces = sum(k.bytes for k in scope.kept(checkpoint_sequential(model, 8, x).sum()))
-    assert pieces < whole / 2
+    assert pieces < 0.6 * whole
 
 
 def test_nested_several_outputs_and_other_arguments():
