@@ -19,7 +19,7 @@ LAYERS = [
     {"tensor"},
     {"op", "function", "gradcheck", "random", "creation"},
     {"ops"},
-    {"nn", "optim", "data", "metrics", "compare", "locate", "ladder", "bench", "lesson"},
+    {"nn", "optim", "data", "metrics", "compare", "locate", "ladder", "bench", "lesson", "utils"},
     {"scope"},
     {"demo", "dojo", "school"},
     {"cli"},

@@ -44,6 +44,6 @@ from .tensor import Tensor
 
 _tensor_module._attach()
 
-from . import data, function, metrics, nn, optim  # noqa: E402  (written with Tensor's methods, which exist from here on)
+from . import data, function, metrics, nn, optim, utils  # noqa: E402  (written with Tensor's methods, which exist from here on)
 
 __version__ = "0.1.0"

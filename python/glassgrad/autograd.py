@@ -105,7 +105,7 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
     A root or an input is an edge ``(node or leaf, index)``.
     """
     pending: dict = {}  # node -> gradients of its outputs so far
-    # id(leaf), since leaves compare element by element -> [leaf, gradient so far, who made it, of which gradients]
+    # id(leaf), since leaves compare element by element -> [leaf, gradient so far, whether no one else holds it]
     leaves: dict = {}
     heap: list = []
     useful = None if inputs is None else _leading_to(inputs, roots)
@@ -129,9 +129,9 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
                 else:
                     slot = leaves.get(id(target))
                     if slot is None:
-                        leaves[id(target)] = [target, dx, node, outputs]
+                        leaves[id(target)] = [target, dx, _is_unshared(dx, node, outputs)]
                     else:
-                        slot[1], slot[2] = slot[1]._plus(dx), _SUM
+                        slot[1], slot[2] = slot[1]._plus(dx), True
             if not heap:
                 break
             node = heappop(heap)[1]
@@ -154,8 +154,7 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
                     hook(dxs, outputs)
             if not retain_graph:
                 node.release()
-        for leaf, dx, maker, given in leaves.values():
-            own = maker is _SUM or _is_unshared(dx, maker, given)
+        for leaf, dx, own in leaves.values():
             if leaf._hooks:
                 dx, own = _through_hooks(leaf._hooks, dx), False
             if wanted is None:
@@ -165,9 +164,6 @@ def run_backward(roots, dys, *, retain_graph=False, create_graph=False, inputs=N
     finally:
         mode.grad = before
     return None if inputs is None else [caught.get((id(target), index)) for target, index in inputs]
-
-
-_SUM = Node([])  # stands for the maker of gradients that are a sum of several
 
 
 def _is_unshared(dx, node, dys) -> bool:

@@ -23,6 +23,7 @@ from .. import autograd, backends, nn
 from ..autograd import Node
 from ..backends.protocol import Kernels
 from ..errors import ArgumentError
+from ..function import FunctionContext
 from ..op import OpNode
 from ..tensor import Tensor
 
@@ -444,17 +445,24 @@ def kept(loss: Tensor) -> list[Kept]:
     found = []
     for node in sorted(nodes, key=lambda n: n.number):
         here = Kept(node.name, 0)
-        if isinstance(node, OpNode) and node.saved is not None:
-            for name, value in zip(node.plan.names, node.saved_values(), strict=True):
-                array = value.data if isinstance(value, Tensor) else value
-                if not isinstance(array, np.ndarray):
-                    continue
-                here.arrays.append((name, array.shape))
-                if _memory(array) not in counted:
-                    counted.add(_memory(array))
-                    here.bytes += array.nbytes
+        for name, value in _saved(node):
+            array = value.data if isinstance(value, Tensor) else value
+            if not isinstance(array, np.ndarray):
+                continue
+            here.arrays.append((name, array.shape))
+            if _memory(array) not in counted:
+                counted.add(_memory(array))
+                here.bytes += array.nbytes
         found.append(here)
     return found
+
+
+def _saved(node):
+    """(name, tensor or array) of what the node keeps: an op's by name, a user's Function's in its order."""
+    if isinstance(node, OpNode) and node.saved is not None:
+        yield from zip(node.plan.names, node.saved_values(), strict=True)
+    elif isinstance(node, FunctionContext):
+        yield from (("saved", t) for t in node.saved_tensors)
 
 
 def _memory(array: np.ndarray) -> int:
