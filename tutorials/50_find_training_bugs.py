@@ -162,7 +162,7 @@ if lesson.current().ask:
 # %%
 # Where this lives
 # ----------------
-# Every code has a check of its own in ``scope/doctor.py``. This one asks what ``.grad`` holds when the optimizer reads it.
+# Every code has a check of its own in ``scope/doctor/checks.py``. This one asks what ``.grad`` holds when the optimizer reads it.
 
 lesson.lives(scope.doctor, lines=14)
 
