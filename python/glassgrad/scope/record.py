@@ -44,17 +44,17 @@ class Layer:
     def __init__(self, name: str, module: nn.Module, output: np.ndarray):
         self.name, self.kind, self.output = name, type(module).__name__, output
         self.gradient: np.ndarray | None = None
-        self._slope = SLOPES.get(type(module))
+        self._kind = type(module)
 
     @property
     def rms(self) -> float:
         """Size of the output: the root of its mean square."""
-        return _rms(self.output)
+        return rms(self.output)
 
     @property
     def gradient_rms(self) -> float:
         """Size of the gradient per entry; NaN before backward."""
-        return math.nan if self.gradient is None else _rms(self.gradient)
+        return math.nan if self.gradient is None else rms(self.gradient)
 
     @property
     def saturated(self) -> float | None:
@@ -62,12 +62,12 @@ class Layer:
 
         For ReLU these are the units that are off. None for a module that is not an activation with a known slope.
         """
-        return None if self._slope is None else float(np.mean(self._slope(self.output.astype(np.float64)) < 0.1))
+        return saturated_share(self._kind, self.output) if self._kind in SLOPES else None
 
     @property
     def spread(self) -> float:
         """How much an entry differs between the samples of the batch: its standard deviation, averaged over entries."""
-        return _rms(self.output - self.output.mean(axis=0)) if self.output.size else 0.0
+        return rms(self.output - self.output.mean(axis=0)) if self.output.size else 0.0
 
     def __repr__(self):
         return f"<{self.kind} {self.name}: output {self.rms:.3g}, gradient {self.gradient_rms:.3g}>"
@@ -261,7 +261,7 @@ class Record:
         spectra = len(self.steps) % SPECTRUM_EVERY == 1
         for name, p in self._model.named_parameters():
             self._before[name] = p.data.copy()
-            self._put(self.parameters[name], rms=_rms(p.data))
+            self._put(self.parameters[name], rms=rms(p.data))
             if spectra and p.ndim == 2 and max(p.shape) <= 1024:
                 ok = bool(np.isfinite(p.data).all())
                 values = np.linalg.svd(p.data.astype(np.float64), compute_uv=False).tolist() if ok else []
@@ -287,7 +287,7 @@ class Record:
             old = before.get(name)
             if old is None or old.shape != p.shape:
                 continue
-            moved, size = _rms(p.data - old), float(old.std()) if old.size > 1 else abs(float(old.reshape(-1)[0]))
+            moved, size = rms(p.data - old), float(old.std()) if old.size > 1 else abs(float(old.reshape(-1)[0]))
             if moved > 0 and size > 0:
                 self._put(self.parameters[name], update_ratio=_short(math.log10(moved / size)))
         if self._live:
@@ -302,13 +302,10 @@ class Record:
             start = time.perf_counter()
             columns, y = self.layers[name], output.data
             self._put(columns, **_statistics(y, _linear_bins))
-            slope = SLOPES.get(type(module))
-            if slope is not None:
-                some = _some(y)
-                self._put(columns, saturated=_short(float(np.mean(slope(some.astype(np.float64)) < 0.1))))
+            if type(module) in SLOPES:
+                self._put(columns, saturated=_short(saturated_share(type(module), _some(y))))
             if isinstance(module, (nn.ReLU, nn.LeakyReLU)) and y.ndim > 1:
-                axes = tuple(i for i in range(y.ndim) if i != (1 if y.ndim == 4 else y.ndim - 1))
-                self._put(columns, dead=_short(float(np.mean(~(y > 0).any(axis=axes)))))
+                self._put(columns, dead=_short(dead_share(y)))
             norm = name in self.norms and module.training
             if norm:
                 self._forward_of_norm(self.norms[name], module, args[0].data, y)
@@ -329,7 +326,7 @@ class Record:
 
     def _gradient_of(self, name):
         def hook(dp):
-            self._put(self.parameters[name], gradient_rms=_short(_rms(dp.data)))
+            self._put(self.parameters[name], gradient_rms=_short(rms(dp.data)))
 
         return hook
 
@@ -447,6 +444,17 @@ class Record:
             )
 
 
+def saturated_share(kind: type, y: np.ndarray) -> float:
+    """Share of an activation's outputs at which its slope is below a tenth of the steepest."""
+    return float(np.mean(SLOPES[kind](y.astype(np.float64)) < 0.1))
+
+
+def dead_share(y: np.ndarray) -> float:
+    """Share of units (of images: channels) that a ReLU turns off for every sample."""
+    axes = tuple(i for i in range(y.ndim) if i != (1 if y.ndim == 4 else y.ndim - 1))
+    return float(np.mean(~(y > 0).any(axis=axes)))
+
+
 def _some(a: np.ndarray) -> np.ndarray:
     """Every k-th number, flat: MOST of them or fewer."""
     flat = a.reshape(-1)
@@ -500,9 +508,9 @@ def _terms(module, x: np.ndarray, dy: np.ndarray) -> dict[str, float | None]:
     xhat = (x - mean) / sigma
     scale = (1.0 if module.weight is None else module.weight.data.reshape(shape)) / sigma
     return {
-        "term_dy": _short(_rms(scale * dy)),
-        "term_mean": _short(_rms(scale * dy.mean(axis=axes, keepdims=True))),
-        "term_xhat": _short(_rms(scale * xhat * (dy * xhat).mean(axis=axes, keepdims=True))),
+        "term_dy": _short(rms(scale * dy)),
+        "term_mean": _short(rms(scale * dy.mean(axis=axes, keepdims=True))),
+        "term_xhat": _short(rms(scale * xhat * (dy * xhat).mean(axis=axes, keepdims=True))),
     }
 
 
@@ -526,6 +534,6 @@ def finite(values: Iterable) -> np.ndarray:
     return np.array([math.nan if v is None else v for v in values], dtype=float)
 
 
-def _rms(x: np.ndarray) -> float:
+def rms(x: np.ndarray) -> float:
     # float64: squares of float32 gradients underflow below 1e-23, where deep sigmoid nets live.
     return float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x.size else 0.0

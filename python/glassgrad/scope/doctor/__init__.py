@@ -1,6 +1,7 @@
 """Doctor: runs a few steps of a training on a copy, watches everything, and says in plain words what is wrong.
 
-``watch`` trains and looks, ``checks`` has a function for each code, ``findings`` what they mean, ``remedies`` what helps. A finding that another explains is left out: a sigmoid that saturates because the input is in the hundreds is the input's fault.
+``watch`` trains and looks, ``checks`` has a function for each code, ``findings`` what they mean, ``remedies`` what helps. A finding that
+another explains is left out: a sigmoid that saturates because the input is in the hundreds is the input's fault.
 """
 
 from __future__ import annotations

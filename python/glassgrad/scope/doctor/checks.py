@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ... import autograd
+from ... import autograd, nn
 from ... import random as random_
 from ...errors import GlassgradError
 from ...op import OpNode, run
-from .watch import Course, Look, Patient, Watcher, nodes_under, rms, watch
+from ..record import dead_share, rms, saturated_share
+from .watch import Course, Look, Patient, Watcher, nodes_under, watch
 
 LARGER = (1e2, 1e4, 1e6)  # learning rates to try where one seems too low
 
@@ -307,8 +308,7 @@ def _saturated(look: Look, when: str) -> Seen:
     for a in look.activations[:-1] if _ends_in_activation(look) else look.activations:
         if a.op == "relu":
             continue
-        slope = 1 - np.square(a.y, dtype=np.float64) if a.op == "tanh" else 4 * a.y.astype(np.float64) * (1 - a.y)
-        share = float(np.mean(slope < 0.1))
+        share = saturated_share(nn.Tanh if a.op == "tanh" else nn.Sigmoid, a.y)
         if share > 2 / 3:
             yield (
                 a.layer,
@@ -326,8 +326,7 @@ def _dead(look: Look, when: str) -> Seen:
     for a in look.activations:
         if a.op != "relu" or a.y.ndim < 2 or len(a.y) < 8:
             continue
-        axes = tuple(i for i in range(a.y.ndim) if i != (1 if a.y.ndim == 4 else a.y.ndim - 1))
-        share = float(np.mean(~(a.y > 0).any(axis=axes)))
+        share = dead_share(a.y)
         if share > 2 / 3:
             yield a.layer, f"{when}, {share:.0%} of the ReLU's units give 0 for every sample: no gradient passes them."
             return

@@ -15,6 +15,7 @@ from ... import random as random_
 from ...errors import GlassgradError
 from ...op import OpNode
 from ...tensor import Tensor
+from ..record import rms
 
 TrainStep = Callable[[Any, Callable, Any, Tensor, Tensor], Tensor]
 
@@ -280,7 +281,3 @@ def _saved(node) -> dict[str, Any]:
         return dict(zip(node.plan.names, node.saved_values(), strict=True))
     except GlassgradError:
         return {}
-
-
-def rms(a: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(a, dtype=np.float64)))) if a.size else 0.0
