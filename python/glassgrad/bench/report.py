@@ -87,9 +87,11 @@ def _judged(results: list[Result]) -> list[tuple[str, str, dict[str, Any]]]:
 def page(record: dict[str, Any], picture: str) -> str:
     """The whole record as a page: the machine, a table per number of threads and group, and the picture."""
     machine = record["machine"]
+    rounds = record["results"][0]["rounds"] if record["results"] else 0
     text = [f"# {machine['cpu']}, {machine['isa']}", ""]
     text += [
-        "What the columns mean: [the README](../README.md). Written by `make bench`; every number is in the JSON beside.",
+        f'What the columns mean: [the README](../README.md). Written by `make bench BENCH="all --rounds {rounds}"`; every number is in the '
+        "JSON beside.",
         "",
     ]
     text += [f"- {key}: `{value}`" for key, value in machine.items() if key not in ("cpu", "isa")]
