@@ -68,6 +68,19 @@ def test_an_output_that_is_not_used_and_an_input_without_gradient():
     assert np.array_equal(x.grad.data, fixed.data)
 
 
+def test_a_tensor_from_outside_may_be_used_elsewhere_too():
+    w = gg.randn(4, requires_grad=True)
+    results = []
+    for call in (lambda f, x: f(x), checkpoint):
+        h, x = w.exp(), gg.ones(4)
+        y = call(lambda x, h=h: x * h, x)
+        z = call(lambda x, h=h: (x * h).tanh(), y)
+        w.grad = None
+        (z.sum() + h.sum()).backward()
+        results.append(w.grad.data.copy())
+    assert np.allclose(*results, rtol=1e-6)
+
+
 def test_without_gradients_it_is_a_plain_call():
     with gg.no_grad():
         assert not checkpoint(lambda x: x * 2, gg.ones(2, requires_grad=True)).requires_grad

@@ -77,6 +77,9 @@ def test_eval_mode_for_the_question_and_the_old_mode_after():
     model = nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5))
     scope.boundary(model, gg.randn(10, 2), gg.randint(3, (10,)), steps=5)
     assert model.training and model[1].training
+    model[1].eval()
+    scope.boundary(model, gg.randn(10, 2), gg.randint(3, (10,)), steps=5)
+    assert model.training and not model[1].training
 
 
 def test_pictures_have_labels(tmp_path):
@@ -106,6 +109,9 @@ def test_pictures_have_labels(tmp_path):
         (lambda: scope.landscape(nn.Linear(3, 1), (gg.ones(2, 2), gg.ones(2, 1))), ArgumentError, "can't be computed"),
         (lambda: scope.boundary(nn.Linear(3, 2), gg.ones(5, 3), gg.ones(5)), ShapeError, r"expected \(n, 2\)"),
         (lambda: scope.boundary(nn.Linear(2, 2), gg.ones(5, 2), gg.ones(4)), ShapeError, "for 5 points"),
+        (lambda: scope.boundary(nn.Linear(2, 2), np.ones((5, 2)), gg.ones(5)), ArgumentError, "x: got ndarray"),
+        (lambda: scope.boundary(nn.Linear(2, 2), gg.ones(5, 2) / 0, gg.ones(5).long()), ArgumentError, "finite points"),
+        (lambda: scope.boundary(nn.Linear(2, 2), gg.ones(5, 2), gg.ones(5).long(), steps=1), ArgumentError, "steps: got 1"),
         (lambda: scope.boundary(nn.Linear(2, 9), gg.ones(5, 2), gg.ones(5).long()), ArgumentError, "9 classes"),
         (lambda: scope.boundary(nn.Linear(2, 3), gg.ones(5, 2), gg.ones(5)), ShapeError, "the model gave"),
     ],

@@ -46,6 +46,20 @@ def test_work_is_what_the_formula_has():
     flops = 2 * 2 * 16 * 12 * 12 * 8 * 9
     found = {e.op: e.flops for e in prof.events if e.op.startswith("conv2d")}
     assert found == {"conv2d": flops, "conv2d_backward_input": flops, "conv2d_backward_weight": flops}
+    x, w = (
+        gg.randn(16, 16, 8, 8, requires_grad=True),
+        gg.randn(16, 16, 3, 3, requires_grad=True),
+    )  # batch and channels alike
+    with scope.profile() as prof:
+        F.conv2d(x, w, padding=1).sum().backward()
+    assert {e.flops for e in prof.events if e.op.startswith("conv2d")} == {2 * 16 * 16 * 8 * 8 * 16 * 9}
+    lstm, x = nn.LSTM(6, 10), gg.randn(7, 3, 6)
+    with scope.profile() as prof:
+        lstm(x)[0].sum().backward()
+    found = {e.op: e.flops for e in prof.events if e.op.startswith("lstm")}
+    assert (
+        found["lstm_layer"] == 2 * 7 * 3 * 4 * 10 * (6 + 10) and found["lstm_layer_backward"] == 2 * found["lstm_layer"]
+    )
     q = gg.randn(2, 4, 32, 16)
     with scope.profile() as prof:
         F.scaled_dot_product_attention(q, q, q)

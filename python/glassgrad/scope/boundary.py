@@ -108,23 +108,33 @@ def boundary(model: nn.Module, x: Tensor, y: Tensor, *, steps: int = 200, margin
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"boundary: model: got {type(model).__name__}; expected a Module.")
+    for name, t in (("x", x), ("y", y)):
+        if not isinstance(t, Tensor):
+            raise ArgumentError(f"boundary: {name}: got {type(t).__name__}; expected a Tensor.")
+    if not isinstance(steps, int) or steps < 2:
+        raise ArgumentError(f"boundary: steps: got {steps!r}; expected an integer of at least 2.")
     points, targets = x.data, y.data
     if points.ndim != 2 or points.shape[1] != 2:
         raise ShapeError(f"boundary: x: got {points.shape}; expected (n, 2): two inputs, the two axes of the picture.")
     targets = targets.reshape(-1) if targets.ndim == 2 and targets.shape[1] == 1 else targets
     if targets.shape != points.shape[:1]:
         raise ShapeError(f"boundary: y: got {y.shape} for {len(points)} points; expected ({len(points)},).")
+    if not len(points) or not np.isfinite(points).all():
+        raise ArgumentError(
+            f"boundary: x: got {'no points' if not len(points) else 'NaN or infinity'}; expected finite points."
+        )
     low, high = points.min(axis=0), points.max(axis=0)
     room = margin * np.maximum(high - low, 1e-9)
     xs, ys = (np.linspace(a - r, b + r, steps) for a, b, r in zip(low, high, room, strict=True))
     grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2).astype(points.dtype)
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with autograd.no_grad():
             out = model(from_numpy(grid)).data
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
     classes = targets.dtype.kind in "iub"
     if out.shape not in ((len(grid),), (len(grid), 1)) and not (classes and out.ndim == 2 and len(out) == len(grid)):
         raise ShapeError(
@@ -135,9 +145,9 @@ def boundary(model: nn.Module, x: Tensor, y: Tensor, *, steps: int = 200, margin
     scores = out.reshape(len(grid), -1).astype(np.float64)
     if scores.shape[1] == 1:
         scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
-    if scores.shape[1] > len(COLOURS) or targets.max(initial=0) >= scores.shape[1]:
+    if scores.shape[1] > len(COLOURS) or targets.max() >= scores.shape[1] or targets.min() < 0:
         raise ArgumentError(
-            f"boundary: got {scores.shape[1]} classes of scores and labels up to {targets.max()}; expected 2 to 6 classes, labels from 0."
+            f"boundary: got {scores.shape[1]} classes of scores and labels from {targets.min()} to {targets.max()}; expected 2 to 6 classes, labels from 0."
         )
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities = odds / odds.sum(axis=1, keepdims=True)

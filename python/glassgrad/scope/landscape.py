@@ -49,6 +49,10 @@ class Landscape:
         ax = ax if ax is not None else pyplot.subplots(figsize=(5, 4.2), layout="constrained")[1]
         both = np.concatenate([self.losses.ravel(), *([like.losses.ravel()] if like else [])])
         both = both[np.isfinite(both)]
+        if not both.size:
+            raise ArgumentError(
+                "landscape: plot: got losses that are all NaN or infinite; expected some that are numbers."
+            )
         low, high = float(both.min()), float(both.max())
         logarithmic = low > 0 and high > 30 * low
         levels = np.geomspace(low, high, 16) if logarithmic else np.linspace(low, high + (high == low), 16)

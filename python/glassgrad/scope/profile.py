@@ -155,7 +155,12 @@ class Profile:
         self._stack.close()
 
     def _enter_module(self, name):
-        return lambda module, args: self._module.append(name)
+        def enter(module, args):
+            if module is self._model:
+                self._module.clear()  # a forward that raised has left its names
+            self._module.append(name)
+
+        return enter
 
     def _leave_module(self, module, args, output) -> None:
         if self._module:
@@ -340,15 +345,13 @@ def _convolution(inputs, outputs) -> float:
     return 2.0 * outputs[0].size * math.prod(inputs[1].shape[1:])
 
 
-def _convolution_backward(inputs, outputs) -> float:
-    """As much as the forward: dy and one filter for each of its numbers."""
-    dy, other = inputs[0], inputs[1]
-    taps = (
-        other.shape[1:]
-        if outputs[0].shape[:2] != other.shape[:2] and other.shape[0] == dy.shape[1]
-        else outputs[0].shape[1:]
-    )
-    return 2.0 * dy.size * math.prod(taps)
+def _convolution_backward_input(inputs, outputs) -> float:
+    """dy and one filter for each of its numbers: as much as the forward."""
+    return 2.0 * inputs[0].size * math.prod(inputs[1].shape[1:])
+
+
+def _convolution_backward_weight(inputs, outputs) -> float:
+    return 2.0 * inputs[0].size * math.prod(outputs[0].shape[1:])
 
 
 def _attention(inputs, outputs) -> float:
@@ -359,18 +362,19 @@ def _attention(inputs, outputs) -> float:
 
 def _recurrent(inputs, outputs) -> float:
     """Each step multiplies input and state with every gate's matrix."""
-    matrices = [a for a in inputs if a.ndim == 2]
-    steps = inputs[0].size / inputs[0].shape[-1]
-    return 2.0 * steps * sum(m.size for m in matrices[:2])
+    sequence = next(a for a in inputs if a.ndim == 3)
+    matrices = [a for a in inputs if a.ndim == 2][-2:]  # states come before them
+    return 2.0 * sequence.size / sequence.shape[-1] * sum(m.size for m in matrices)
 
 
 WORK: dict[str, Callable] = {
     "matmul": _product, "linear": _product, "linear_relu": _product,
     "linear_backward": _linear_backward, "linear_relu_backward": _linear_backward,
-    "conv2d": _convolution, "conv2d_backward_input": _convolution_backward, "conv2d_backward_weight": _convolution_backward,
+    "conv2d": _convolution, "conv2d_backward_input": _convolution_backward_input, "conv2d_backward_weight": _convolution_backward_weight,
     "scaled_dot_product_attention": _attention,
     "scaled_dot_product_attention_backward": lambda i, o: 2.5 * _attention(i[1:], o),
     "rnn_layer": _recurrent, "lstm_layer": _recurrent, "gru_layer": _recurrent,
+    **{f"{cell}_layer_backward": lambda i, o: 2 * _recurrent(i, o) for cell in ("rnn", "lstm", "gru")},
 }  # fmt: skip
 
 

@@ -63,7 +63,10 @@ class _Recompute(Function):
         outputs = list(result) if isinstance(result, tuple) else [result]
         wanted = [t for t in (*inner, *plan.leaves) if t.requires_grad]
         pairs = [(y, dy) for y, dy in zip(outputs, dys, strict=True) if y.requires_grad]
-        found = iter(autograd.grad([y for y, _ in pairs], wanted, [dy for _, dy in pairs], allow_unused=True))
+        # The graph of a tensor from outside, which the function closes over, is needed again: nothing is freed but with the segment.
+        found = iter(
+            autograd.grad([y for y, _ in pairs], wanted, [dy for _, dy in pairs], allow_unused=True, retain_graph=True)
+        )
         return (None, None, *[next(found) if t.requires_grad else None for t in tensors])
 
 
