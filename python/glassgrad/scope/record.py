@@ -27,7 +27,8 @@ VERSION = 1
 BINS = 40
 SPAN = 4.0  # an activation's histogram goes from -SPAN to SPAN; what lies beyond is in the outer bins
 DECADES = (-12.0, 4.0)  # a gradient's goes over powers of ten; zeros are in the first bin
-MOST = 16_384  # numbers of an array that a statistic reads: 1 % of its standard error at most, a tenth of the time
+MOST = 4096  # numbers of an array that a statistic reads: of normal ones, so many give an rms within 1 %
+IN_BINS = 1024  # of them that a histogram counts
 SPECTRUM_EVERY = 10  # samples: singular values cost n^3
 WIDEST = 512  # of a weight's two sides the smaller: beyond, one spectrum would use up the budget of a hundred samples
 
@@ -325,8 +326,8 @@ class Record:
         axes = tuple(i for i in range(x.ndim) if i != 1)
         self._put(
             columns,
-            before=_linear_bins(_some(x)),
-            after=_linear_bins(_some(y)),
+            before=_linear_bins(_some(x, IN_BINS)),
+            after=_linear_bins(_some(y, IN_BINS)),
             batch_mean=[_short(v) for v in x.mean(axis=axes)[:32]],
             batch_std=[_short(v) for v in x.std(axis=axes)[:32]],
         )
@@ -452,10 +453,10 @@ def dead_share(y: np.ndarray) -> float:
     return float(np.mean(~(y > 0).any(axis=axes)))
 
 
-def _some(a: np.ndarray) -> np.ndarray:
-    """Every k-th number, flat: MOST of them or fewer. k shares no factor with the size, so that no column is always left out."""
+def _some(a: np.ndarray, most: int = MOST) -> np.ndarray:
+    """Every k-th number, flat: ``most`` of them or fewer. k shares no factor with the size, so that no column is always left out."""
     flat = a.reshape(-1)
-    k = max(-(-flat.size // MOST), 1)
+    k = max(-(-flat.size // most), 1)
     while math.gcd(k, flat.size) > 1:
         k += 1
     return flat[::k]
@@ -484,7 +485,7 @@ def _statistics(a: np.ndarray, bins) -> dict[str, Any]:
     tiny = int(np.count_nonzero((magnitude > 0) & (magnitude < np.finfo(good.dtype).tiny)))
     return {
         "rms": _short(math.sqrt(square)), "mean": _short(mean), "std": _short(math.sqrt(max(square - mean * mean, 0.0))),
-        "nonfinite": bad, "denormal": tiny * a.size // some.size, "histogram": bins(good),
+        "nonfinite": bad, "denormal": tiny * a.size // some.size, "histogram": bins(_some(good, IN_BINS)),
     }  # fmt: skip
 
 
@@ -514,15 +515,17 @@ def _log_bins(a: np.ndarray) -> list[int]:
 def _terms(module, x: np.ndarray, dy: np.ndarray) -> dict[str, float | None]:
     """Sizes of the three terms of dx = weight / sigma * (dy - mean(dy) - xhat * mean(dy * xhat)) (Ioffe & Szegedy 2015)."""
     axes = tuple(i for i in range(x.ndim) if i != 1)
-    shape = [1] * x.ndim
-    shape[1] = x.shape[1]
-    mean, sigma = x.mean(axis=axes, keepdims=True), np.sqrt(x.var(axis=axes, keepdims=True) + module.eps)
-    xhat = (x - mean) / sigma
-    scale = (1.0 if module.weight is None else module.weight.data.reshape(shape)) / sigma
+    centred = x - x.mean(axis=axes, keepdims=True)
+    var, dy_mean = np.square(centred).mean(axis=axes), dy.mean(axis=axes)
+    sigma = np.sqrt(var + module.eps)
+    dy_xhat_mean = (dy * centred).mean(axis=axes) / sigma
+    scale = (1.0 if module.weight is None else module.weight.data) / sigma
+    # Per channel the second term is one number, and the third is one number times xhat, whose mean square is var / sigma^2:
+    # no more than three arrays of x's size are made.
     return {
-        "term_dy": _short(rms(scale * dy)),
-        "term_mean": _short(rms(scale * dy.mean(axis=axes, keepdims=True))),
-        "term_xhat": _short(rms(scale * xhat * (dy * xhat).mean(axis=axes, keepdims=True))),
+        "term_dy": _short(rms(scale * np.sqrt(np.square(dy).mean(axis=axes)))),
+        "term_mean": _short(rms(scale * dy_mean)),
+        "term_xhat": _short(rms(scale * dy_xhat_mean * np.sqrt(var) / sigma)),
     }
 
 
@@ -548,4 +551,5 @@ def finite(values: Iterable) -> np.ndarray:
 
 def rms(x: np.ndarray) -> float:
     # float64: squares of float32 gradients underflow below 1e-23, where deep sigmoid nets live.
-    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x.size else 0.0
+    wide = x.reshape(-1).astype(np.float64)
+    return math.sqrt(float(wide @ wide) / wide.size) if wide.size else 0.0
