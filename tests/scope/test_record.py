@@ -147,6 +147,47 @@ def test_nan_infinity_and_denormals_are_counted():
     json.loads(rec.to_json(), parse_constant=pytest.fail)
 
 
+class Poke(nn.Module):
+    """One NaN among many numbers."""
+
+    def forward(self, x):
+        factor = np.ones(x.shape, np.float32)
+        factor[1, 1] = np.nan
+        return x * gg.tensor(factor)
+
+
+@pytest.mark.parametrize("width", [96, 128])
+def test_large_arrays_are_thinned_without_missing_a_nan_or_a_column(width):
+    model = nn.Sequential(nn.Linear(4, width), nn.ReLU(), Poke())
+    model[0].weight.data[:] = 0
+    model[0].bias.data[:] = np.where(np.arange(width) % 2, -1, 1)  # every other unit is off
+    with scope.record(model, every=1, budget=None) as rec:
+        model(gg.randn(512, 4)).sum().backward()
+    assert rec.layers["1"]["saturated"][0] == pytest.approx(0.5, abs=0.01)
+    assert rec.layers["2"]["nonfinite"] == [1]
+
+
+def test_modules_that_return_integers_are_passed_over():
+    class Pick(nn.Module):
+        def forward(self, x):
+            return x.argmax(dim=1)
+
+    model = nn.Sequential(nn.Linear(4, 3), Pick())
+    with scope.record(model, every=1, budget=None) as rec:
+        model(gg.randn(5, 4))
+    assert rec.layers["1"] == {} and rec.layers["0"]["rms"]
+
+
+def test_a_look_without_gradients_takes_nothing_away():
+    model = nn.Sequential(nn.Linear(4, 3))
+    with scope.record(model, every=1, budget=None) as rec:
+        loss = model(gg.randn(5, 4)).sum()
+        with gg.no_grad():
+            model(gg.randn(5, 4))
+        loss.backward()
+    assert rec.parameters["0.weight"]["gradient_rms"][0] > 0
+
+
 def test_a_budget_leaves_samples_out_and_says_what_it_cost():
     model, x, y = made()
     with scope.record(model, every=1) as rec:

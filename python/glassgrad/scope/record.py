@@ -27,8 +27,10 @@ VERSION = 1
 BINS = 40
 SPAN = 4.0  # an activation's histogram goes from -SPAN to SPAN; what lies beyond is in the outer bins
 DECADES = (-12.0, 4.0)  # a gradient's goes over powers of ten; zeros are in the first bin
-MOST = 16_384  # numbers of an array that a statistic reads: 1 % of its standard error at most, a tenth of the time
+MOST = 4096  # numbers of an array that a statistic reads: of normal ones, so many give an rms within 1 %
+IN_BINS = 1024  # of them that a histogram counts
 SPECTRUM_EVERY = 10  # samples: singular values cost n^3
+WIDEST = 512  # of a weight's two sides the smaller: beyond, one spectrum would use up the budget of a hundred samples
 
 
 class Layer:
@@ -132,7 +134,7 @@ def record(
 
     A step is a forward of ``model`` in training mode with gradients on. Each ``every``-th is sampled: of every layer's output and
     its gradient, size, mean, spread, histogram, share of saturated entries and dead units, NaNs and denormals; of every
-    parameter its size, gradient and update:data ratio, std(change) / std(value); of BatchNorm what it does to the batch.
+    parameter its size, gradient and update:data ratio, rms(change) / std(value); of BatchNorm what it does to the batch.
     Other steps cost one comparison.
 
     Args:
@@ -202,7 +204,8 @@ class Record:
         self._model, self._watched, self._every, self._budget, self._live = model, watched, every, budget, live
         self._step = -1
         self._handles: list = []
-        self._sampling: list = []  # hooks of the sampled step
+        self._on_layers: list = []  # hooks of the sampled forward
+        self._on_parameters: list = []  # hooks until its update
         self._before: dict[str, np.ndarray] | None = None  # parameters before the update of the sampled step
         self._spent = 0.0
 
@@ -215,15 +218,13 @@ class Record:
         self._start = time.perf_counter()
         self._handles = [
             self._model.register_forward_pre_hook(lambda module, args: self._begin()),
-            self._model.register_forward_hook(lambda module, args, output: self._end_of_forward()),
+            self._model.register_forward_hook(lambda module, args, output: _remove(self._on_layers)),
         ]
         return self
 
     def __exit__(self, *exc) -> None:
         self._finish()
-        for handle in self._handles + self._sampling:
-            handle.remove()
-        self._handles, self._sampling = [], []
+        _remove(self._handles)
         object.__delattr__(self._model, "_glassgrad_record")
         self.cost = self._spent / max(time.perf_counter() - self._start, 1e-9)
         if self._live and self.steps:
@@ -256,33 +257,24 @@ class Record:
                 for values in columns.values():
                     values.extend([None] * (len(self.steps) - 1 - len(values)))
         for name, module in self._watched:
-            self._sampling.append(module.register_forward_hook(self._watch(name)))
+            self._on_layers.append(module.register_forward_hook(self._watch(name)))
         self._before = {}
         spectra = len(self.steps) % SPECTRUM_EVERY == 1
         for name, p in self._model.named_parameters():
             self._before[name] = p.data.copy()
             self._put(self.parameters[name], rms=rms(p.data))
-            if spectra and p.ndim == 2 and max(p.shape) <= 1024:
-                ok = bool(np.isfinite(p.data).all())
-                values = np.linalg.svd(p.data.astype(np.float64), compute_uv=False).tolist() if ok else []
-                self._put(self.parameters[name], spectrum=[_short(v) for v in values])
+            if spectra and p.ndim == 2 and min(p.shape) <= WIDEST:
+                self._put(self.parameters[name], spectrum=[_short(v) for v in _spectrum(p.data)])
             if p.requires_grad:
-                self._sampling.append(p.register_hook(self._gradient_of(name)))
-
-    def _end_of_forward(self) -> None:
-        if self._sampling:
-            hooks, self._sampling = self._sampling[: len(self._watched)], self._sampling[len(self._watched) :]
-            for handle in hooks:
-                handle.remove()
+                self._on_parameters.append(p.register_hook(self._gradient_of(name)))
 
     def _finish(self) -> None:
         """After the sampled step's update: how far the parameters moved."""
         if self._before is None:
             return
         before, self._before = self._before, None
-        for handle in self._sampling:
-            handle.remove()
-        self._sampling = []
+        _remove(self._on_layers)  # they are there still if the forward failed
+        _remove(self._on_parameters)
         for name, p in self._model.named_parameters():
             old = before.get(name)
             if old is None or old.shape != p.shape:
@@ -334,8 +326,8 @@ class Record:
         axes = tuple(i for i in range(x.ndim) if i != 1)
         self._put(
             columns,
-            before=_linear_bins(_some(x)),
-            after=_linear_bins(_some(y)),
+            before=_linear_bins(_some(x, IN_BINS)),
+            after=_linear_bins(_some(y, IN_BINS)),
             batch_mean=[_short(v) for v in x.mean(axis=axes)[:32]],
             batch_std=[_short(v) for v in x.std(axis=axes)[:32]],
         )
@@ -444,6 +436,12 @@ class Record:
             )
 
 
+def _remove(handles: list) -> None:
+    for handle in handles:
+        handle.remove()
+    handles.clear()
+
+
 def saturated_share(kind: type, y: np.ndarray) -> float:
     """Share of an activation's outputs at which its slope is below a tenth of the steepest."""
     return float(np.mean(SLOPES[kind](y.astype(np.float64)) < 0.1))
@@ -455,23 +453,29 @@ def dead_share(y: np.ndarray) -> float:
     return float(np.mean(~(y > 0).any(axis=axes)))
 
 
-def _some(a: np.ndarray) -> np.ndarray:
-    """Every k-th number, flat: MOST of them or fewer."""
+def _some(a: np.ndarray, most: int = MOST) -> np.ndarray:
+    """Every k-th number, flat: ``most`` of them or fewer. k shares no factor with the size, so that no column is always left out."""
     flat = a.reshape(-1)
-    return flat[:: -(-flat.size // MOST)] if flat.size > MOST else flat
+    k = max(-(-flat.size // most), 1)
+    while math.gcd(k, flat.size) > 1:
+        k += 1
+    return flat[::k]
 
 
 def _statistics(a: np.ndarray, bins) -> dict[str, Any]:
+    if a.dtype.kind != "f":
+        return {}
     some = _some(a)
-    finite = np.isfinite(some)
-    bad = some.size - int(np.count_nonzero(finite))
-    good = some[finite] if bad else some
+    with np.errstate(over="ignore", invalid="ignore"):
+        clean = math.isfinite(a.sum())  # a tenth of the time of looking at each
+    bad = 0 if clean else a.size - int(np.count_nonzero(np.isfinite(a)))
+    good = some[np.isfinite(some)] if bad else some
     if not good.size:
         return {
             "rms": None,
             "mean": None,
             "std": None,
-            "nonfinite": a.size if bad else 0,
+            "nonfinite": bad,
             "denormal": 0,
             "histogram": [0] * BINS,
         }
@@ -481,8 +485,17 @@ def _statistics(a: np.ndarray, bins) -> dict[str, Any]:
     tiny = int(np.count_nonzero((magnitude > 0) & (magnitude < np.finfo(good.dtype).tiny)))
     return {
         "rms": _short(math.sqrt(square)), "mean": _short(mean), "std": _short(math.sqrt(max(square - mean * mean, 0.0))),
-        "nonfinite": bad * a.size // some.size, "denormal": tiny * a.size // some.size, "histogram": bins(good),
+        "nonfinite": bad, "denormal": tiny * a.size // some.size, "histogram": bins(_some(good, IN_BINS)),
     }  # fmt: skip
+
+
+def _spectrum(w: np.ndarray) -> np.ndarray:
+    """Singular values, the largest first: roots of the eigenvalues of w wT, which cost less. Below 1e-7 of the first they are rounding."""
+    wide = w.astype(np.float64)
+    if not np.isfinite(wide).all():
+        return np.empty(0)
+    square = wide @ wide.T if wide.shape[0] < wide.shape[1] else wide.T @ wide
+    return np.sqrt(np.maximum(np.linalg.eigvalsh(square)[::-1], 0))
 
 
 def _linear_bins(a: np.ndarray) -> list[int]:
@@ -502,15 +515,17 @@ def _log_bins(a: np.ndarray) -> list[int]:
 def _terms(module, x: np.ndarray, dy: np.ndarray) -> dict[str, float | None]:
     """Sizes of the three terms of dx = weight / sigma * (dy - mean(dy) - xhat * mean(dy * xhat)) (Ioffe & Szegedy 2015)."""
     axes = tuple(i for i in range(x.ndim) if i != 1)
-    shape = [1] * x.ndim
-    shape[1] = x.shape[1]
-    mean, sigma = x.mean(axis=axes, keepdims=True), np.sqrt(x.var(axis=axes, keepdims=True) + module.eps)
-    xhat = (x - mean) / sigma
-    scale = (1.0 if module.weight is None else module.weight.data.reshape(shape)) / sigma
+    centred = x - x.mean(axis=axes, keepdims=True)
+    var, dy_mean = np.square(centred).mean(axis=axes), dy.mean(axis=axes)
+    sigma = np.sqrt(var + module.eps)
+    dy_xhat_mean = (dy * centred).mean(axis=axes) / sigma
+    scale = (1.0 if module.weight is None else module.weight.data) / sigma
+    # Per channel the second term is one number, and the third is one number times xhat, whose mean square is var / sigma^2:
+    # no more than three arrays of x's size are made.
     return {
-        "term_dy": _short(rms(scale * dy)),
-        "term_mean": _short(rms(scale * dy.mean(axis=axes, keepdims=True))),
-        "term_xhat": _short(rms(scale * xhat * (dy * xhat).mean(axis=axes, keepdims=True))),
+        "term_dy": _short(rms(scale * np.sqrt(np.square(dy).mean(axis=axes)))),
+        "term_mean": _short(rms(scale * dy_mean)),
+        "term_xhat": _short(rms(scale * dy_xhat_mean * np.sqrt(var) / sigma)),
     }
 
 
@@ -536,4 +551,5 @@ def finite(values: Iterable) -> np.ndarray:
 
 def rms(x: np.ndarray) -> float:
     # float64: squares of float32 gradients underflow below 1e-23, where deep sigmoid nets live.
-    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x.size else 0.0
+    wide = x.reshape(-1).astype(np.float64)
+    return math.sqrt(float(wide @ wide) / wide.size) if wide.size else 0.0

@@ -54,8 +54,10 @@ def _thermometer(ax, record: Record) -> None:
         ax.plot(range(len(names)), table[:, i], "o-", ms=3.5, lw=1.2, color=shade, label=f"step {record.steps[i]}")
     ax.set(yscale="log", ylabel="root mean square", xlabel="layer, the first on the left")
     ax.set_xticks(range(len(names)), names, rotation=60 if len(names) > 8 else 0, size=8)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high * (high / low) ** 0.3)  # room for the legend
     powers_of_ten(ax)
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, ncols=3, loc="upper left")
 
 
 def _middle(record: Record, key: str) -> str | None:
@@ -169,10 +171,9 @@ def _norms(ax, record: Record) -> None:
         values = finite(c.get(key, ()))
         if values.size:
             ax.plot(record.steps[: len(values)], values, style, color=colour, label=label, lw=1.6)
-    ax.set(yscale="log", xlabel="step", ylabel="root mean square")
+    ax.set(yscale="log", xlabel=f"step, of {name} ({record.kinds[name]})", ylabel="root mean square")
     powers_of_ten(ax)
     ax.legend(frameon=False, fontsize=8.5)
-    ax.text(0.02, 0.03, f"{name} ({record.kinds[name]})", transform=ax.transAxes, size=8.5, color=GREY)
 
 
 def _saturation(ax, record: Record) -> None:
