@@ -156,3 +156,117 @@ def test_a_step_that_fails_for_another_reason_says_so():
             optim.SGD([gg.ones(1).requires_grad_()], lr=1.0),
         )
     assert isinstance(caught.value.__cause__, ShapeError)
+
+
+# ---------------------------------------------------------------------- trainings that look alike, and differ in what matters
+
+
+def codes(model, loss_fn, x, y, optimizer=None, step=None):
+    return scope.doctor(model, loss_fn, x, y, optimizer, train_step=step).codes
+
+
+class SoftmaxInForward(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = dojo.he(dojo.mlp(64, 32, 10))
+
+    def forward(self, x):
+        return nn.functional.softmax(self.body(x), dim=1)
+
+
+def test_a_softmax_in_the_models_own_forward_is_found():
+    gg.manual_seed(0)
+    assert codes(SoftmaxInForward(), nn.functional.cross_entropy, *dojo.digits()) == ["double-softmax"]
+
+
+def test_gradients_gathered_over_two_batches_are_not_forgotten_ones():
+    gg.manual_seed(0)
+    x, y = dojo.digits()
+    model, calls = dojo.he(dojo.mlp(64, 32, 10)), collections.Counter()
+
+    def step(model, loss_fn, optimizer, x, y):
+        loss = loss_fn(model(x), y)
+        (loss / 2).backward()
+        calls["n"] += 1
+        if calls["n"] % 2 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss
+
+    assert codes(model, nn.functional.cross_entropy, x, y, dojo.sgd(model, 0.1), step) == []
+
+
+def test_distances_that_mean_to_broadcast_are_no_mistake():
+    gg.manual_seed(0)
+    x, y = dojo.moons()
+    centres = gg.tensor([[1.0, 0.0], [0.0, 1.0]])
+    model = dojo.mlp(2, 16, 2, activation=nn.Tanh)
+
+    def to_centres(p, y):
+        return nn.functional.cross_entropy(-(p.reshape(-1, 1, 2) - centres).square().sum(2), y)
+
+    def between(p, y):
+        far = (p.reshape(-1, 1, 2) - p.reshape(1, -1, 2)).square().sum(2)
+        alike = (y.reshape(-1, 1) == y.reshape(1, -1)).float()
+        return (alike * far + (1 - alike) * (2 - far).clamp(min=0)).mean()
+
+    for loss_fn in (to_centres, between):
+        assert codes(model, loss_fn, x, y, optim.Adam(model.parameters(), lr=1e-2)) == []
+
+
+def test_an_answer_may_be_sure_of_itself():
+    gg.manual_seed(0)
+    x, y = dojo.digits()
+    targets = nn.functional.one_hot(y, 10).float()
+    model = dojo.he(dojo.mlp(64, 64, 10)).append(nn.Sigmoid())
+    assert codes(model, nn.functional.binary_cross_entropy, x, targets, optim.Adam(model.parameters(), lr=1e-2)) == []
+
+
+class Drifting(nn.Module):
+    """Takes the root of a number that falls below 0 as soon as a bias has moved."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = dojo.he(dojo.mlp(64, 32, 10))
+        self.register_buffer("start", self.body[2].bias.detach().clone())
+
+    def forward(self, x):
+        return self.body(x) + (1e-12 - (self.body[2].bias - self.start).square().sum()).sqrt()
+
+
+def test_a_nan_that_comes_later_is_traced_to_its_op():
+    gg.manual_seed(0)
+    model = Drifting()
+    report = scope.doctor(model, nn.functional.cross_entropy, *dojo.digits(), dojo.sgd(model, 0.05))
+    assert report.codes == ["nan-source"]
+    assert "updates" in report.findings[0].evidence
+
+
+def test_nothing_that_moves_at_all_is_a_finding_not_an_error():
+    gg.manual_seed(0)
+    x, y = dojo.digits()
+    frozen = dojo.he(dojo.mlp(64, 32, 10))
+    frozen.requires_grad_(False)
+    assert codes(frozen, nn.functional.cross_entropy, x, y) == ["frozen-parameter"]
+    cut = dojo.he(dojo.mlp(64, 32, 10))
+    assert codes(cut, lambda p, y: nn.functional.cross_entropy(p.detach(), y), x, y) == ["detached-graph"]
+
+
+def test_high_dimensions_and_words_are_not_called_shuffled():
+    gg.manual_seed(0)
+    x = gg.randn(400, 50)
+    y = (x[:, 0] + 0.5 * x[:, 1] > 0).long()
+    model = dojo.he(dojo.mlp(50, 32, 2))
+    assert codes(model, nn.functional.cross_entropy, x, y, optim.Adam(model.parameters(), lr=3e-3)) == []
+    words = gg.randint(20, (128, 6))
+    model = nn.Sequential(nn.Embedding(20, 8), nn.Flatten(), nn.Linear(48, 2))
+    target = (words[:, 0] > 9).long()
+    assert codes(model, nn.functional.cross_entropy, words, target, optim.Adam(model.parameters(), lr=1e-2)) == []
+
+
+def test_a_large_batch_costs_no_square_of_its_size():
+    gg.manual_seed(0)
+    x = gg.randn(30_000, 8)  # a table of samples by samples would need 7 GB
+    y = (x[:, 0] > 0).long()
+    model = dojo.he(dojo.mlp(8, 16, 2))
+    assert codes(model, nn.functional.cross_entropy, x, y, dojo.sgd(model, 0.1)) == []

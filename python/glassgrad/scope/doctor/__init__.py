@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ... import nn, optim
-from ...errors import ArgumentError
+from ...errors import ArgumentError, GraphError
 from ...tensor import Tensor
 from ..plotting import COLD, GOOD, pyplot_for
 from .checks import CHECKS, Case
@@ -126,7 +126,7 @@ def doctor(
     """
     _check(model, loss_fn, x, y, steps)
     if optimizer is None:
-        optimizer = optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
+        optimizer = optim.SGD(model.parameters(), lr=0.01)
     patient = Patient(model, loss_fn, optimizer, train_step or usual_step, x, y)
     patient = patient.copy()
     course = watch(patient.copy(), steps)
@@ -141,7 +141,9 @@ def doctor(
             findings[code] = Finding(code, layer, evidence, remedy, f"glassgrad tutorial {number}")
             hidden |= EXPLAINS.get(code, set())
             break
-    if course.error is not None and "bn-batch-of-one" not in findings:
+    # A backward without a graph, or a batch norm without a batch, is a finding; any other failure is the user's to mend first.
+    told = {"detached-graph", "frozen-parameter"} if isinstance(course.error, GraphError) else {"bn-batch-of-one"}
+    if course.error is not None and not told & findings.keys():
         raise ArgumentError(f"doctor: the training step fails: {course.error}") from course.error
     return Report(list(findings.values()), course.losses, patient)
 

@@ -58,11 +58,27 @@ def _nan_source(case: Case) -> Seen:
         return
     if not case.course.losses and not case.first.nodes:
         return
-    yield _first_bad(case.patient.copy())
+    yield _first_bad(case.patient.copy()) or ("", "the loop body's loss is not finite; loss_fn(model(x), y) is.")
 
 
-def _first_bad(patient: Patient) -> tuple[str, str]:
-    """The first op, forward or backward, whose inputs are finite and whose result is not."""
+def _nan_later(case: Case) -> Seen:
+    """The loss was finite and no longer is, and no earlier check says why: the first op that made it so, some updates on."""
+    course = case.course
+    if course.finite or course.error is not None:
+        return
+    for done in (len(course.losses) - 2, len(course.losses) - 1):  # the update before it may have brought the NaN
+        patient = case.patient.copy()
+        watch(patient, done, look=False)
+        broken = [n for n, p in patient.model.named_parameters() if _bad(p.data)]
+        found = (broken[0], f"{broken[0]} is not finite.") if broken else _first_bad(patient)
+        if found:
+            yield found[0], f"after {done} updates, {found[1]}"
+            return
+    yield "", f"in step {len(course.losses)} {course.failure}."
+
+
+def _first_bad(patient: Patient) -> tuple[str, str] | None:
+    """The first op, forward or backward, whose inputs are finite and whose result is not; None if all are."""
     watcher = Watcher(patient, Course(patient))
     handles = [m.register_forward_hook(watcher.after(n)) for n, m in patient.model.named_modules()]
     names = {id(p): name for name, p in patient.model.named_parameters()}
@@ -88,6 +104,10 @@ def _first_bad(patient: Patient) -> tuple[str, str]:
             loss.backward()
         except GlassgradError as error:
             return "", f"backward: {error}"
+    if math.isfinite(loss.item()) and not any(
+        _bad(p.grad.data) for p in patient.model.parameters() if p.grad is not None
+    ):
+        return None
     return "", f"the loss is {loss.item():.3g} and its gradient is not finite."
 
 
@@ -157,7 +177,7 @@ def _frozen(case: Case) -> Seen:
 
 
 def _missing_zero_grad(case: Case) -> Seen:
-    """At optimizer.step(), .grad is this batch's gradient plus what was there before."""
+    """At optimizer.step(), .grad is what came since the last one plus what that one has used already."""
     if case.course.kept:
         name, part = case.course.kept[0]
         yield (
@@ -167,11 +187,13 @@ def _missing_zero_grad(case: Case) -> Seen:
 
 
 def _broadcast(case: Case) -> Seen:
-    """Between prediction and loss, two shapes meet and give one that is larger than both."""
-    for op, shapes in case.first.shapes:
-        whole = np.broadcast_shapes(*shapes)
-        if math.prod(whole) > max(math.prod(s) for s in shapes):
-            a, b = shapes[:2]
+    """In the loss, a prediction meets as many numbers that need no gradient, and the two shapes give a larger one.
+
+    As many: distances to a few fixed centres broadcast too, and mean it. No gradient: so do distances between predictions.
+    """
+    for op, a, b in case.first.met:
+        whole = np.broadcast_shapes(a, b)
+        if math.prod(whole) > math.prod(a) == math.prod(b):
             yield (
                 "",
                 f"{op} in the loss takes {tuple(a)} and {tuple(b)}, which broadcast to {tuple(whole)}: each prediction is compared with every target.",
@@ -181,7 +203,7 @@ def _broadcast(case: Case) -> Seen:
 
 def _double_softmax(case: Case) -> Seen:
     """A softmax whose result goes straight into cross_entropy or log_softmax."""
-    if case.first.softmax:
+    if case.first.softmax is not None:
         yield (
             case.first.softmax,
             "a softmax's probabilities go into cross_entropy, which applies softmax again: its gradient is at most a fraction of what it should be.",
@@ -249,34 +271,44 @@ def _symmetric(case: Case) -> Seen:
 
 
 def _shuffled(case: Case) -> Seen:
-    """Neighbours in x agree in y no more often than samples drawn at random: y is not about x."""
+    """Neither neighbours in x nor a linear fit foretell y better than they foretell targets drawn at random."""
     x, y = case.patient.x.data, case.patient.y.data
-    if len(x) < 40 or len(y) != len(x):
-        return
-    flat = x.reshape(len(x), -1).astype(np.float64)
-    flat = (flat - flat.mean(axis=0)) / (flat.std(axis=0) + 1e-12)
-    square = (flat * flat).sum(axis=1)
-    distance = square[:, None] + square - 2 * flat @ flat.T
-    np.fill_diagonal(distance, np.inf)
-    near = np.argsort(distance, axis=1)[:, :3]
-    target = y.reshape(len(y), -1).astype(np.float64)
-    if target.std() == 0:
+    if x.dtype.kind != "f" or len(x) < 40 or len(y) != len(x):  # numbers of words have no neighbours
         return
     rng = np.random.default_rng(0)
-
-    def disagreement(t) -> float:
-        if y.dtype.kind in "iub":
-            return float(np.mean(t[near] != t[:, None]))
-        return float(np.mean((t[near] - t[:, None]) ** 2))
-
-    here = disagreement(target)
-    chance = np.array([disagreement(target[rng.permutation(len(target))]) for _ in range(40)])
-    if here > chance.mean() - 3 * chance.std():
-        word = "classes differ" if y.dtype.kind in "iub" else "squared difference of targets"
-        yield (
-            "y",
-            f"between a sample and its nearest neighbours the {word} by {here:.3g}, among targets drawn at random by {chance.mean():.3g}: y tells nothing of x.",
+    some = rng.permutation(len(x))[:512]  # the tables below are of samples by samples
+    t = y[some].reshape(len(some), -1).astype(np.float64)
+    if y.dtype.kind in "iub" and t.shape[1] == 1:
+        t = (t == np.unique(t)) * 1.0
+    t = (t - t.mean(axis=0))[:, :64]
+    if not t.any():
+        return
+    told = []
+    for by, guess in _foretellers(x[some].reshape(len(some), -1).astype(np.float64)):
+        here = float(np.mean((guess @ t - t) ** 2))
+        chance = np.array([np.mean((guess @ s - s) ** 2) for s in (rng.permutation(t) for _ in range(40))])
+        if here < chance.mean() - 2.5 * chance.std():
+            return
+        told.append(
+            f"{by} errs by {here / np.mean(t * t):.3g} ({chance.mean() / np.mean(t * t):.3g} with targets at random)"
         )
+    yield "y", f"y tells nothing of x: in units of its variance, {' and '.join(told)}."
+
+
+def _foretellers(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Two matrices that, times the targets, guess each one from the others: the mean of three neighbours, and a ridge fit."""
+    n = len(x)
+    x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-12)
+    alike = x @ x.T / x.shape[1]
+    size = np.diag(alike)
+    distance = size[:, None] + size - 2 * alike
+    np.fill_diagonal(distance, np.inf)
+    neighbours = np.zeros((n, n))
+    np.put_along_axis(neighbours, np.argsort(distance, axis=1)[:, :3], 1 / 3, axis=1)
+    yield "the mean of three neighbours", neighbours
+    hat = np.linalg.solve(alike + np.eye(n), alike)  # symmetric, since alike commutes with its own inverse
+    own = np.diag(hat)[:, None]
+    yield "a linear fit", (hat - own * np.eye(n)) / (1 - own)  # leaving each sample out of its own fit, in closed form
 
 
 def _exploding(case: Case) -> Seen:
@@ -305,8 +337,8 @@ def _vanishing(case: Case) -> Seen:
 
 def _saturated(look: Look, when: str) -> Seen:
     """More than two thirds of a tanh or sigmoid layer are so far out that their slope is below a tenth of the steepest."""
-    for a in look.activations[:-1] if _ends_in_activation(look) else look.activations:
-        if a.op == "relu":
+    for a in look.activations:
+        if a.op == "relu" or a.is_answer:  # an answer may be sure of itself
             continue
         share = saturated_share(nn.Tanh if a.op == "tanh" else nn.Sigmoid, a.y)
         if share > 2 / 3:
@@ -315,10 +347,6 @@ def _saturated(look: Look, when: str) -> Seen:
                 f"{when}, {share:.0%} of the {a.op}'s outputs are at its flat ends, where hardly any gradient passes.",
             )
             return
-
-
-def _ends_in_activation(look: Look) -> bool:
-    return bool(look.activations) and look.activations[-1].op == "sigmoid" and look.activations[-1].y.shape[-1:] == (1,)
 
 
 def _dead(look: Look, when: str) -> Seen:
@@ -348,7 +376,7 @@ def _lr_too_high(case: Case) -> Seen:
     course = case.course
     if course.finite and course.end < 0.5 * course.losses[0]:
         return
-    for factor in (0.1, 0.01):
+    for factor in (0.1, 0.01) if course.finite else (0.1, 0.01, 1e-4, 1e-6):
         other = case.with_lr(factor)
         if (
             other.finite
@@ -406,4 +434,5 @@ CHECKS: list[tuple[str, Callable[[Case], Seen]]] = [
     ("saturated-activation", _at_last(_saturated)),
     ("dead-relu", _at_last(_dead)),
     ("lr-too-low", _lr_too_low),
+    ("nan-source", _nan_later),
 ]

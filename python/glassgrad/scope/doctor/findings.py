@@ -50,7 +50,15 @@ CODES: dict[str, tuple[str, int]] = {
     "lr-too-low": ("a higher learning rate, tenfold until the loss moves", 12),
 }
 
-_FLOW = {"exploding-gradient", "saturated-activation", "dead-relu", "vanishing-gradient", "lr-too-high", "lr-too-low"}
+_FLOW = {
+    "exploding-gradient",
+    "saturated-activation",
+    "dead-relu",
+    "vanishing-gradient",
+    "lr-too-high",
+    "lr-too-low",
+    "nan-source",
+}
 # What a finding explains, so that it is not reported beside it.
 EXPLAINS: dict[str, set[str]] = {
     "nan-source": set(CODES) - {"nan-source"},
@@ -65,9 +73,9 @@ EXPLAINS: dict[str, set[str]] = {
     "unnormalised-input": _FLOW,
     "symmetric-init": _FLOW,
     "shuffled-labels": {"lr-too-low"},
-    "exploding-gradient": {"lr-too-high", "saturated-activation", "lr-too-low"},
+    "exploding-gradient": {"lr-too-high", "saturated-activation", "dead-relu", "lr-too-low", "nan-source"},
     "saturated-activation": {"vanishing-gradient", "lr-too-low", "lr-too-high"},
     "dead-relu": {"vanishing-gradient", "lr-too-low"},
     "vanishing-gradient": {"lr-too-low", "dead-relu", "saturated-activation"},
-    "lr-too-high": {"dead-relu", "saturated-activation", "lr-too-low"},
+    "lr-too-high": {"dead-relu", "saturated-activation", "lr-too-low", "nan-source"},
 }

@@ -60,6 +60,7 @@ class Activation:
     layer: str
     op: str
     y: np.ndarray
+    is_answer: bool = False  # whether it is the model's own output
 
 
 @dataclass
@@ -68,10 +69,9 @@ class Look:
 
     nodes: list = field(default_factory=list)
     activations: list[Activation] = field(default_factory=list)
-    shapes: list[tuple] = field(
-        default_factory=list
-    )  # (op, input shapes) of what broadcasts between prediction and loss
-    softmax: str = ""  # the layer of a softmax that goes straight into cross_entropy
+    # (op, two shapes): in the loss, a prediction and what needs no gradient
+    met: list[tuple] = field(default_factory=list)
+    softmax: str | None = None  # the layer of a softmax that goes straight into cross_entropy; "" is the model itself
     sizes: dict[str, float] = field(default_factory=dict)  # module -> rms of the gradient of its output
     gradients: dict[str, np.ndarray | None] = field(default_factory=dict)  # parameter -> of this batch alone
     nan: tuple[str, str] | None = None  # (layer, what)
@@ -86,7 +86,7 @@ class Course:
     patient: Patient
     losses: list[float] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
-    kept: list[tuple[str, float]] = field(default_factory=list)  # (parameter, part of an old gradient still in .grad)
+    kept: list[tuple[str, float]] = field(default_factory=list)  # (parameter, part of a used gradient still in .grad)
     failure: str = ""
     error: Exception | None = None
 
@@ -106,9 +106,19 @@ def watch(patient: Patient, steps: int, look: bool = True) -> Course:
     course = Course(patient)
     before = random_.get_rng_state()
     random_.set_rng_state(patient.rng)
+    update = patient.optimizer.step
+    updates = [0, 0]  # before the previous call of the loop body, and now
+
+    def counted(*args, **kwargs):
+        updates[1] += 1
+        return update(*args, **kwargs)
+
+    patient.optimizer.step = counted
     try:
         for step in range(steps):
-            watcher = Watcher(patient, course) if look and step in (0, steps - 1) else None
+            # The second, too: an old gradient shows there first, and a training may not live to see its last step.
+            watcher = Watcher(patient, course, updates[1] > updates[0]) if look and step in (0, 1, steps - 1) else None
+            updates[0] = updates[1]
             try:
                 with np.errstate(all="ignore"):
                     loss = (
@@ -125,15 +135,16 @@ def watch(patient: Patient, steps: int, look: bool = True) -> Course:
                 course.failure = f"the loss is {value}"
                 break
     finally:
+        del patient.optimizer.step
         random_.set_rng_state(before)
     return course
 
 
 class Watcher:
-    """Hooks round one step."""
+    """Hooks round one step. ``used`` says that the step before it made an update of the gradients it left."""
 
-    def __init__(self, patient: Patient, course: Course):
-        self.patient, self.course, self.look = patient, course, Look()
+    def __init__(self, patient: Patient, course: Course, used: bool = False):
+        self.patient, self.course, self.used, self.look = patient, course, used, Look()
         self.modules: dict[int, str] = {}  # node -> the module whose output it made
         self.order: list[str] = []
 
@@ -154,7 +165,7 @@ class Watcher:
         held = {id(p) for group in patient.optimizer.param_groups for p in group["params"]}
 
         def spied(*args, **kwargs):
-            for name, p in parameters.items():
+            for name, p in parameters.items() if self.used else ():  # what waits for its first use is no leftover
                 fresh, was = look.gradients[name], old[name]
                 if id(p) not in held or p.grad is None or fresh is None or was is None or not np.any(was):
                     continue
@@ -169,7 +180,7 @@ class Watcher:
             with autograd.detect_anomaly(False):
                 return patient.train_step(patient.model, self._loss_fn, patient.optimizer, patient.x, patient.y)
         finally:
-            del patient.optimizer.step
+            patient.optimizer.step = optimizer_step
             for handle in handles:
                 handle.remove()
 
@@ -220,13 +231,15 @@ class Watcher:
             if isinstance(prediction, Tensor) and prediction.grad_fn
             else set()
         )
+        answer = _maker(prediction.grad_fn) if isinstance(prediction, Tensor) else None
         for node in look.nodes:
             saved = _saved(node)
             if node.name in ("relu", "linear_relu", "tanh", "sigmoid") and "y" in saved:
                 kind = "relu" if node.name == "linear_relu" else node.name
-                look.activations.append(Activation(layers[id(node)], kind, np.asarray(saved["y"].data)))
+                look.activations.append(Activation(layers[id(node)], kind, np.asarray(saved["y"].data), node is answer))
             if id(node) not in above and isinstance(node, OpNode) and node.op.broadcasts and "shapes" in saved:
-                look.shapes.append((node.name, [s for s in saved["shapes"] if s is not None]))
+                if len(node.edges) == 2 and None in node.edges:
+                    look.met.append((node.name, *saved["shapes"]))
             if node.name in ("cross_entropy", "log_softmax"):
                 below = _below(node)
                 if below is not None and below.name == "softmax":
@@ -265,13 +278,16 @@ def nodes_under(end) -> list:
 
 def _below(node):
     """Where its first input was made, through views."""
-    while True:
-        edge = node.edges[0] if node.edges else None
-        if edge is None or not hasattr(edge[0], "edges"):
-            return None
-        node = edge[0]
-        if not (isinstance(node, OpNode) and (node.op.is_view or node.name in ("clone", "cast"))):
-            return node
+    edge = node.edges[0] if node.edges else None
+    return _maker(edge[0]) if edge is not None and hasattr(edge[0], "edges") else None
+
+
+def _maker(node):
+    """The node that computed what ``node`` hands on: itself, unless it is a view or a copy."""
+    while isinstance(node, OpNode) and (node.op.is_view or node.name in ("clone", "cast")):
+        edge = node.edges[0]
+        node = edge[0] if edge is not None and hasattr(edge[0], "edges") else None
+    return node
 
 
 def _saved(node) -> dict[str, Any]:
