@@ -222,6 +222,17 @@ def test_run_one(shelf, capsys):
     assert "return 1" in mine.read_text()  # and it stays
 
 
+def test_the_dojo_can_be_played_to_its_end(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda prompt: asked.append(prompt) or "1")
+    school.run(school.find("50"), tmp_path, ask=True)
+    out = capsys.readouterr().out
+    assert sum("q: stop" in prompt for prompt in asked) == 30
+    assert (score := re.search(r"Your score: (\d+) of 30", out)) and 0 < int(score[1]) < 30
+    assert out.index("30 of 30") < out.index("Run 1:"), "the answers come before the game"
+
+
 def test_someone_is_asked(monkeypatch, capsys, tmp_path):
     typed = iter(["2", "1", "", EOFError])
 

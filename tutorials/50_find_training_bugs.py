@@ -92,13 +92,44 @@ def choices_for(run, rng):
     return [str(code) for code in rng.permutation([run.code, *others])]
 
 
+def told(run):
+    """What one would read off its curves, in a line."""
+    losses, sizes = look(run)
+    if not len(losses):
+        return "the first step fails"
+    course = " -> ".join(f"{loss:.3g}" for loss in losses[[0, len(losses) // 2, -1]])
+    return (
+        f"loss {course} in {len(losses)} steps; gradient {sizes[0]:.1e} at the first layer, {sizes[-1]:.1e} at the last"
+    )
+
+
+def play():
+    """All thirty, for points."""
+    score = asked = 0
+    for number, run in enumerate(dojo.BROKEN, 1):
+        options = choices_for(run, rng)
+        lesson.say(f'{number} of {len(dojo.BROKEN)}: "{run.story}" {told(run)}.')
+        print("\n".join(f"    {i}. {code}" for i, code in enumerate(options, 1)))
+        try:
+            guess = input("  which (Enter: I don't know, q: stop)? ").strip()
+        except EOFError:
+            break
+        if guess == "q":
+            break
+        asked, score = number, score + (guess == str(options.index(run.code) + 1))
+        lesson.say(f"{run.code}: {examine(run).findings[0].evidence}")
+    lesson.say(f"Your score: {score} of {asked}.")
+
+
 rng = np.random.default_rng(50)
+if lesson.current().ask:
+    play()
 for number, name in enumerate(SHOWN, 1):
     run = dojo.find(name)
     options = choices_for(run, rng)
     (finding,) = examine(run).findings
     lesson.predict(
-        f"Run {number}: “{run.story}”", options, options.index(run.code), f"{finding.evidence} Do: {finding.remedy}."
+        f'Run {number}: "{run.story}"', options, options.index(run.code), f"{finding.evidence} Do: {finding.remedy}."
     )
 
 # %%
@@ -131,33 +162,6 @@ right = sum(examine(run).codes == [run.code] for run in dojo.BROKEN)
 accused = sum(bool(examine(run).findings) for run in dojo.HEALTHY)
 lesson.claim("broken runs whose cause the doctor names, and nothing else, of 30", right, 29.5, compare=">")
 lesson.claim("healthy runs it accuses, of 10", accused, 0.5, compare="<")
-
-
-def play():
-    """All thirty, for points."""
-    score = 0
-    for number, run in enumerate(dojo.BROKEN, 1):
-        losses, sizes = look(run)
-        options = choices_for(run, rng)
-        print(f"\n{number} of {len(dojo.BROKEN)}: “{run.story}”")
-        told = [f"{loss:.3g}" for loss in losses[[0, len(losses) // 2, -1]]]
-        print(
-            f"  loss {' -> '.join(told)} in {len(losses)} steps; gradient {sizes[0]:.1e} at the first layer, {sizes[-1]:.1e} at the last"
-        )
-        for i, code in enumerate(options, 1):
-            print(f"    {i}. {code}")
-        try:
-            guess = input("  which (Enter: I don't know, q: stop)? ").strip()
-        except EOFError:
-            break
-        if guess == "q":
-            break
-        score += guess == str(options.index(run.code) + 1)
-        print(f"  {run.code}: {examine(run).findings[0].evidence}\n  score {score} of {number}")
-
-
-if lesson.current().ask:
-    play()
 
 # %%
 # Where this lives
